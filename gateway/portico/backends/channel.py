@@ -1,0 +1,65 @@
+"""The gRPC channel to the model servers: one, kept open, shared by all calls; and gRPC's failures in our own terms."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import grpc
+
+from portico.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InvalidRequest,
+    ModelNotReady,
+    Overloaded,
+    PorticoError,
+    TooLarge,
+    Unavailable,
+)
+
+
+@asynccontextmanager
+async def open_channel(address: str, max_bytes: int) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to `address` (host:port) that takes messages of up to `max_bytes`; closed on leaving."""
+    options = [
+        ("grpc.max_receive_message_length", max_bytes),
+        ("grpc.max_send_message_length", max_bytes),
+        # Retries are Envoy's: it sees the replicas, and knows what surely did not reach a model.
+        ("grpc.enable_retries", 0),
+        # A proxy on the way out to the world is not on the way to a model server.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+    async with grpc.aio.insecure_channel(address, options) as channel:
+        yield channel
+
+
+def _too_large(text: str, max_bytes: int) -> PorticoError:
+    return TooLarge(max_bytes) if "larger than max" in text else Overloaded(text)
+
+
+_ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    # The route says it is loaded, the server does not know it: it has been restarted, and is getting its models.
+    grpc.StatusCode.NOT_FOUND: ModelNotReady,
+    # FAILED_PRECONDITION is TF Serving's word for a model that lacks what is asked of it.
+    grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
+}
+
+
+def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden: dict[str, str]) -> NoReturn:
+    """Raises the PorticoError of a failed call to `server`, from `error`.
+
+    `hidden` maps names that clients never see to what they do see.
+    """
+    code, text = error.code(), error.details() or error.code().name
+    for inner, outer in hidden.items():
+        text = text.replace(inner, outer)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        raise _too_large(text, max_bytes) from error
+    if code is grpc.StatusCode.UNAVAILABLE:
+        raise Unavailable(f"{server} cannot be reached now, try again: {text}") from error
+    raise _ERRORS.get(code, InferenceFailed)(text) from error

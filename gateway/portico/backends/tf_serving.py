@@ -1,0 +1,50 @@
+"""TF Serving, by its `PredictionService` over gRPC."""
+
+import grpc
+
+from portico.backends.channel import raise_ours
+from portico.codecs.tensorflow import decode_tensor, encode_tensor
+from portico.inference import InferenceRequest, InferenceResponse
+from portico.routing import Route
+from portico.wire import tf_serving_pb2 as tfs
+
+NAME = "TF Serving"
+
+
+class TFServing:
+    """Implements `ports.Backend`. Source: tensorflow_serving/apis/prediction_service.proto."""
+
+    def __init__(self, channel: grpc.aio.Channel, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._predict = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=tfs.PredictRequest.SerializeToString,
+            response_deserializer=tfs.PredictResponse.FromString,
+        )
+        self._status = channel.unary_unary(
+            "/tensorflow.serving.ModelService/GetModelStatus",
+            request_serializer=tfs.GetModelStatusRequest.SerializeToString,
+            response_deserializer=tfs.GetModelStatusResponse.FromString,
+        )
+
+    async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
+        message = tfs.PredictRequest(output_filter=request.outputs)
+        message.model_spec.name = route.servable
+        message.model_spec.version.value = int(route.servable_version)
+        message.model_spec.signature_name = request.signature
+        for tensor in request.inputs:
+            message.inputs[tensor.name].CopyFrom(encode_tensor(tensor))
+        try:
+            answer = await self._predict(message, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
+        outputs = (decode_tensor(name, proto, self._max_bytes) for name, proto in sorted(answer.outputs.items()))
+        return InferenceResponse(tuple(outputs))
+
+    async def ping(self, timeout: float) -> None:
+        """Any answer will do: that no model has an empty name is one."""
+        try:
+            await self._status(tfs.GetModelStatusRequest(), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise_ours(error, NAME, self._max_bytes, {})

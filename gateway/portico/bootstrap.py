@@ -1,0 +1,93 @@
+"""The composition root: the only module that knows all the others, and puts them together."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from portico import __version__
+from portico.backends.channel import open_channel
+from portico.backends.tf_serving import TFServing
+from portico.backends.torchserve import TorchServe
+from portico.backplane import Backplane
+from portico.caching.redis import RedisCache
+from portico.dispatch import Dispatcher
+from portico.edges.application import Application
+from portico.edges.asgi import App
+from portico.edges.grpc import GrpcEdge
+from portico.edges.operations import operations
+from portico.edges.rest import RestEdge
+from portico.ports import Backend
+from portico.protocols.open_inference_rest import OpenInferenceRest
+from portico.protocols.tf_serving_grpc import TFServingGrpc
+from portico.protocols.tf_serving_rest import TFServingRest
+from portico.protocols.torchserve_grpc import TorchServeGrpc
+from portico.protocols.torchserve_rest import TorchServeRest
+from portico.routing import LiveRoutes, Server
+from portico.settings import GatewaySettings
+
+REDIS_CONNECTIONS = 64
+MODEL_SERVER_CONNECTIONS = 1024
+
+
+def gateway(settings: GatewaySettings) -> Application:
+    """The gateway's ASGI application. Nothing is opened before the server runs its lifespan."""
+    return Application(lambda: _open_gateway(settings))
+
+
+@asynccontextmanager
+async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, App]]:
+    log_to_stderr(settings.log_level)
+    async with AsyncExitStack() as stack:
+        backends = await _open_backends(stack, settings)
+        cache = _open_cache(stack, settings) if settings.cache else None
+        routes = LiveRoutes()
+        backplane = await stack.enter_async_context(Backplane.connect(settings.redis_url))
+        await stack.enter_async_context(backplane.following(routes.replace))
+        dispatcher = Dispatcher(routes, backends, cache)
+        yield _edges(settings, dispatcher, operations(routes, backends, __version__))
+
+
+async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> dict[Server, Backend]:
+    limit = settings.max_message_bytes
+    channel = await stack.enter_async_context(open_channel(settings.model_server, limit))
+    connector = aiohttp.TCPConnector(limit=MODEL_SERVER_CONNECTIONS)
+    http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+    return {
+        Server.TF_SERVING: TFServing(channel, limit),
+        Server.TORCHSERVE: TorchServe(channel, http, f"http://{settings.model_server}", limit),
+    }
+
+
+def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=REDIS_CONNECTIONS,
+        timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        socket_timeout=settings.redis_timeout,
+    )
+    cache = RedisCache(Redis.from_pool(pool), settings.cache_ttl, settings.redis_timeout)
+    stack.push_async_callback(cache.aclose)
+    return cache
+
+
+def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> tuple[App, App]:
+    """(gRPC edge, REST edge). A new protocol is one file in `protocols/` and one line here."""
+    limit, timeout = settings.max_message_bytes, settings.request_timeout
+    rest = (OpenInferenceRest(dispatcher), TFServingRest(dispatcher), TorchServeRest(dispatcher))
+    grpc = (TFServingGrpc(dispatcher, limit), TorchServeGrpc(dispatcher))
+    return (
+        GrpcEdge([method for protocol in grpc for method in protocol.methods()], limit, timeout),
+        RestEdge([endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, limit, timeout),
+    )
+
+
+def log_to_stderr(level: str) -> None:
+    """One line per event on standard error, for the process that calls it."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

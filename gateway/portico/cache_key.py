@@ -1,0 +1,34 @@
+"""Pure: (route, request) → digest. Two requests share a key if and only if the model would be asked the same thing."""
+
+from hashlib import blake2b
+
+from portico.inference import InferenceRequest
+from portico.routing import Route
+
+
+def cache_key(route: Route, request: InferenceRequest) -> bytes:
+    """16 bytes of BLAKE2b over length-prefixed fields: model, resolved version, fingerprint of the loaded files,
+    signature, parameters, requested outputs, and each input's name, datatype, shape and bytes, by name.
+
+    Lengths are written before fields, so that no two different requests spell the same bytes. Neither the request's id
+    nor the protocol it came by is part of it.
+    """
+    digest = blake2b(digest_size=16)
+    head = [route.model, route.version, route.fingerprint, request.signature]
+    head += [f"{key}={type(value).__name__}:{value}" for key, value in sorted(request.parameters.items())]
+    head.append("outputs")
+    head += sorted(request.outputs)
+    digest.update(_fields(head))
+    for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
+        shape = ",".join(map(str, tensor.shape))
+        digest.update(_fields([tensor.name, tensor.datatype, shape]))
+        digest.update(len(tensor.data).to_bytes(8, "little"))
+        digest.update(tensor.data)
+    return digest.digest()
+
+
+def _fields(fields: list[str]) -> bytes:
+    """How many fields there are, the length of each, then the fields."""
+    encoded = [field.encode() for field in fields]
+    sizes = [len(encoded), *map(len, encoded)]
+    return b"".join([*(size.to_bytes(4, "little") for size in sizes), *encoded])

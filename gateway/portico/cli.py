@@ -1,0 +1,51 @@
+"""The commands: `portico gateway`, `portico controller`, `portico local`. Each process of the stack is one of them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from portico import __version__
+from portico.settings import ControllerSettings, GatewaySettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="portico", description="One door to TF Serving and TorchServe.")
+    parser.add_argument("--version", action="version", version=f"portico {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("gateway", help="serve clients: REST and gRPC on one port (settings: PORTICO_…)")
+    controller = commands.add_parser("controller", help="keep the model servers serving what lies in the repository")
+    controller.add_argument("--check", action="store_true", help="exit 0 if the running controller is alive")
+    commands.add_parser("local", help="run the whole stack without containers", add_help=False)
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "local":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return _run(known, rest)
+    except ValidationError as error:
+        print(_explained(error), file=sys.stderr)
+        return 2
+
+
+def _run(known: argparse.Namespace, rest: list[str]) -> int:
+    """Imports a command's modules only when it runs: the gateway has no use for the controller's, nor for the stack's."""
+    if known.command == "gateway":
+        from portico.edges.pyvoy import serve
+
+        settings = GatewaySettings()
+        serve("portico.asgi:app", settings.host, settings.port, settings.max_message_bytes)
+    if known.command == "controller":
+        from portico import bootstrap
+
+        return bootstrap.controller_is_alive() if known.check else bootstrap.run_controller(ControllerSettings())
+    from portico.local.command import main as local
+
+    return local(rest)
+
+
+def _explained(error: ValidationError) -> str:
+    """What is wrong with which setting, a line each."""
+    lines = (f"  PORTICO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (given: {e['input']!r})" for e in error.errors())
+    return "\n".join(["These settings are not valid:", *lines])

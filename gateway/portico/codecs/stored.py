@@ -1,0 +1,61 @@
+"""An answer as it is kept in the cache: one byte of format version, then an Open Inference `ModelInferResponse`."""
+
+from collections.abc import Mapping
+
+from google.protobuf.message import DecodeError
+
+from portico.inference import InferenceResponse, Parameter, Tensor
+from portico.wire import open_inference_pb2 as oip
+
+FORMAT = b"\x01"
+"""Another release that writes another form takes another number, and reads this one as a miss."""
+
+
+def dump(response: InferenceResponse) -> bytes:
+    """The bytes to keep."""
+    message = oip.ModelInferResponse()
+    for output in response.outputs:
+        message.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        message.raw_output_contents.append(output.data)
+    for key, value in response.parameters.items():
+        write_parameter(message.parameters[key], value)
+    return FORMAT + message.SerializeToString()
+
+
+def load(stored: bytes) -> InferenceResponse | None:
+    """The answer, or None for bytes that are not one of this format."""
+    if stored[:1] != FORMAT:
+        return None
+    try:
+        message = oip.ModelInferResponse.FromString(stored[1:])
+    except DecodeError:
+        return None
+    if len(message.outputs) != len(message.raw_output_contents):
+        return None
+    outputs = tuple(
+        Tensor(output.name, output.datatype, tuple(output.shape), data)
+        for output, data in zip(message.outputs, message.raw_output_contents, strict=True)
+    )
+    return InferenceResponse(outputs, read_parameters(message.parameters))
+
+
+def write_parameter(into: oip.InferParameter, value: Parameter) -> None:
+    """Sets the one field that fits the value's type."""
+    if isinstance(value, bool):
+        into.bool_param = value
+    elif isinstance(value, int):
+        into.int64_param = value
+    elif isinstance(value, float):
+        into.double_param = value
+    else:
+        into.string_param = value
+
+
+def read_parameters(parameters: Mapping[str, oip.InferParameter]) -> dict[str, Parameter]:
+    """Name → value, for those that have one."""
+    read: dict[str, Parameter] = {}
+    for key, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is not None:
+            read[key] = getattr(parameter, kind)
+    return read

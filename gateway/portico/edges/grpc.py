@@ -1,0 +1,186 @@
+"""gRPC as an ASGI application: unary and server-streaming calls, deadlines, cancellation, status in trailers.
+
+Handlers get and give serialized messages; which methods there are is in `protocols/`. Source:
+grpc/doc/PROTOCOL-HTTP2.md and grpc/doc/statuscodes.md.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.framing import (
+    ACCEPTED_ENCODINGS,
+    PREFIX,
+    decode_metadata,
+    encode_metadata,
+    frame,
+    parse_timeout,
+    status_message,
+    supports,
+    unframe,
+)
+from portico.edges.status import GrpcCode, grpc_code
+from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
+
+log = logging.getLogger(__name__)
+
+Metadata = list[tuple[str, str | bytes]]
+
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_OK: Headers = [(b"grpc-status", b"0")]
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC, as its handler sees it.
+
+    `deadline` is on the clock of `time.monotonic`. What the handler appends to `initial` before its first message goes
+    out as initial metadata, what it appends to `trailing` as trailing metadata.
+    """
+
+    method: str
+    headers: Headers
+    deadline: float
+    initial: Metadata = field(default_factory=list)
+    trailing: Metadata = field(default_factory=list)
+
+    def metadata(self) -> Metadata:
+        """The caller's metadata. Raises InvalidRequest for a `-bin` value that is not base64."""
+        return decode_metadata(self.headers)
+
+    def header(self, name: bytes) -> str:
+        """The first value under this lower-case key, empty if there is none."""
+        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+
+
+UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]
+StreamHandler = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+
+
+class Abort(Exception):
+    """Ends a call with a code of the handler's choice, where the protocol prescribes one that no PorticoError has."""
+
+    def __init__(self, code: GrpcCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """`path` is "/package.Service/Method". Exactly one of the two handlers is set."""
+
+    path: str
+    unary: UnaryHandler | None = None
+    stream: StreamHandler | None = None
+
+
+class GrpcEdge:
+    """The ASGI application for gRPC. `max_bytes` limits a message, `timeout` (s) each call."""
+
+    def __init__(self, methods: Iterable[Method], max_bytes: int, timeout: float) -> None:
+        self._methods = {method.path: method for method in methods}
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope["path"], scope["headers"], 0.0)
+        reply = _Reply(send, call)
+        with suppress(ClientGone):
+            try:
+                await self._serve(call, receive, reply)
+            except ClientGone:
+                raise
+            except Abort as abort:
+                await reply.fail(abort.code, str(abort))
+            except PorticoError as error:
+                await reply.fail(grpc_code(error), str(error))
+            except Exception:
+                log.exception("unexpected failure in %s", call.method)
+                await reply.fail(GrpcCode.INTERNAL, "Portico failed on this call; its log says why.")
+
+    async def _serve(self, call: Call, receive: Receive, reply: "_Reply") -> None:
+        method = self._methods.get(call.method)
+        if method is None:
+            raise MethodNotFound(f"Method not found: there is no {call.method} here.")
+        encoding, timeout = b"", self._timeout
+        for key, value in call.headers:
+            if key == b"grpc-timeout":
+                timeout = min(timeout, parse_timeout(value))
+            elif key == b"grpc-encoding":
+                encoding = value
+        call.deadline = monotonic() + timeout
+        if not supports(encoding):
+            raise Abort(GrpcCode.UNIMPLEMENTED, f"Messages compressed with {encoding.decode('latin-1')} are not read.")
+        try:
+            async with asyncio.timeout(timeout):
+                message = unframe(await read_body(receive, self._max_bytes, PREFIX), encoding, self._max_bytes)
+                with cancelled_with_client(receive):
+                    await _handle(method, message, call, reply)
+        except TimeoutError:
+            raise DeadlineExceeded("Deadline Exceeded") from None
+
+
+async def _handle(method: Method, message: bytes, call: Call, reply: "_Reply") -> None:
+    if method.unary is not None:
+        await reply.unary(await method.unary(message, call))
+    else:
+        assert method.stream is not None
+        async with aclosing(method.stream(message, call)) as messages:
+            await reply.stream(messages)
+
+
+class _Reply:
+    """The answering half of one call: it knows whether headers are out, and so how a status has to be sent."""
+
+    def __init__(self, send: Send, call: Call) -> None:
+        self._send = send
+        self._call = call
+        self._started = False
+
+    async def _start(self, extra: Headers, trailers: bool) -> None:
+        self._started = True
+        initial = encode_metadata(self._call.initial) if self._call.initial else []
+        headers = [_CONTENT_TYPE, (b"grpc-accept-encoding", ACCEPTED_ENCODINGS), *initial, *extra]
+        await self._emit({"type": "http.response.start", "status": 200, "headers": headers, "trailers": trailers})
+
+    async def _body(self, body: bytes, more: bool) -> None:
+        await self._emit({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _emit(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:  # ASGI's word for a client that has gone
+            raise ClientGone from None
+
+    async def _finish(self, status: Headers) -> None:
+        trailing = encode_metadata(self._call.trailing) if self._call.trailing else []
+        await self._emit({"type": "http.response.trailers", "headers": [*status, *trailing], "more_trailers": False})
+
+    async def unary(self, message: bytes) -> None:
+        await self._start([], trailers=True)
+        await self._body(frame(message), more=False)
+        await self._finish(_OK)
+
+    async def stream(self, messages: AsyncIterator[bytes]) -> None:
+        async for message in messages:
+            if not self._started:
+                await self._start([], trailers=True)
+            await self._body(frame(message), more=True)
+        if not self._started:
+            await self._start([], trailers=True)
+        await self._body(b"", more=False)
+        await self._finish(_OK)
+
+    async def fail(self, code: GrpcCode, text: str) -> None:
+        status: Headers = [(b"grpc-status", str(int(code)).encode()), (b"grpc-message", status_message(text))]
+        if self._started:
+            await self._body(b"", more=False)
+            await self._finish(status)
+            return
+        # Trailers-Only: status and trailing metadata in the one block of headers there is.
+        await self._start([*status, *encode_metadata(self._call.trailing)], trailers=False)
+        await self._body(b"", more=False)

@@ -1,0 +1,131 @@
+"""REST over plain ASGI: finds the endpoint, reads the body, calls the handler, renders errors in the form of the
+endpoint's own protocol. Which endpoints there are is in `protocols/`.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from time import monotonic
+from urllib.parse import unquote
+
+from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.status import http_status
+from portico.errors import DeadlineExceeded, PorticoError
+
+log = logging.getLogger(__name__)
+
+JSON = (b"content-type", b"application/json")
+
+
+@dataclass(slots=True)
+class Request:
+    """One REST call. `path` holds the pattern's named groups; `deadline` is on the clock of `time.monotonic`."""
+
+    method: str
+    path: Mapping[str, str]
+    raw_headers: Headers
+    body: bytes
+    deadline: float
+
+    def header(self, name: bytes) -> str:
+        """The first header of this lower-case name, empty if there is none."""
+        return next((value.decode("latin-1") for key, value in self.raw_headers if key == name), "")
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = field(default_factory=lambda: [JSON])
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`pattern` is matched against the whole raw path; its named groups arrive percent-decoded.
+
+    `render` puts an error into the form of the protocol: (status, message) → body.
+    """
+
+    method: str
+    pattern: str
+    handler: Handler
+    render: Callable[[int, str], bytes]
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    @cached_property
+    def root(self) -> str:
+        """The first path segment, by which the edge narrows its search."""
+        return self.pattern.split("/", 2)[1].split("(")[0].split(":")[0]
+
+
+class RestEdge:
+    """The ASGI application for REST. What no endpoint matches goes to `fallback`."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], fallback: App, max_bytes: int, timeout: float) -> None:
+        self._by_root: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            self._by_root.setdefault(endpoint.root, []).append(endpoint)
+        self._fallback = fallback
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
+        endpoints = self._by_root.get(path.split("/", 2)[1] if "/" in path else "", [])
+        allowed: list[str] = []
+        for endpoint in endpoints:
+            match = endpoint.regex.fullmatch(path)
+            if match is None:
+                continue
+            if endpoint.method == scope["method"]:
+                return await self._serve(endpoint, match, scope, receive, send)
+            allowed.append(endpoint.method)
+        if allowed:
+            body = endpoints[0].render(405, f"{scope['method']} is not allowed here, {' or '.join(allowed)} is.")
+            allow = (b"allow", ", ".join(allowed).encode())
+            return await _respond(send, Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow]))
+        await self._fallback(scope, receive, send)
+
+    async def _serve(
+        self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        path = {name: unquote(value or "") for name, value in match.groupdict().items()}
+        request = Request(scope["method"], path, scope["headers"], b"", monotonic() + self._timeout)
+        try:
+            response = await self._answer(endpoint, request, receive)
+        except ClientGone:
+            return
+        except PorticoError as error:
+            status = http_status(error)
+            response = Response(endpoint.render(status, str(error)), status)
+        except Exception:
+            log.exception("unexpected failure in %s %s", scope["method"], scope["path"])
+            response = Response(endpoint.render(500, "Portico failed on this request; its log says why."), 500)
+        await _respond(send, response)
+
+    async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive) -> Response:
+        try:
+            async with asyncio.timeout(self._timeout):
+                request.body = await read_body(receive, self._max_bytes)
+                with cancelled_with_client(receive):
+                    return await endpoint.handler(request)
+        except TimeoutError:
+            raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
+
+
+async def _respond(send: Send, response: Response) -> None:
+    headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

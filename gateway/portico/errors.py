@@ -1,0 +1,87 @@
+"""The one tree of errors. Everything Portico refuses or fails at is one of these; every layer may raise
+them and none of them knows a protocol: their HTTP statuses and gRPC codes stand in `edges/status.py`.
+
+    PorticoError
+    ├── InvalidRequest        the request can never succeed as it is
+    ├── NotFound              no such thing, and a retry will not find it
+    │   ├── ModelNotFound
+    │   ├── VersionNotFound
+    │   └── MethodNotFound    no such endpoint or RPC
+    ├── TooLarge              over the size limit
+    ├── Overloaded            the model server's queue is full
+    ├── Unavailable           may succeed when tried again
+    │   └── ModelNotReady     known, but it cannot answer yet
+    ├── DeadlineExceeded      the caller's time, or the stack's, is spent
+    └── InferenceFailed       the model itself failed on this input
+
+The message of each is written for the client: what was wrong, what was given, what would work.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PorticoError(Exception):
+    """Root of the tree. `str(error)` is fit for the client to read."""
+
+
+class InvalidRequest(PorticoError):
+    """Malformed payload, or an input that the model does not take."""
+
+
+class NotFound(PorticoError):
+    """Nothing is there under this name."""
+
+
+class ModelNotFound(NotFound):
+    """No model of this name is in the repository."""
+
+    @classmethod
+    def named(cls, name: str, known: Iterable[str]) -> "ModelNotFound":
+        """Names the closest `known` model names, so that a typo explains itself.
+
+        The words "Servable not found for request" are TF Serving's (`servers/.../servable_manager`), and its clients
+        match on them.
+        """
+        names = list(known)
+        close = get_close_matches(name, names, n=3, cutoff=0.5) or sorted(names)[:3]
+        hint = f" Did you mean {', '.join(close)}?" if close else " The model repository is empty."
+        return cls(f"Servable not found for request: Latest({name}). There is no model named '{name}'.{hint}")
+
+
+class VersionNotFound(NotFound):
+    """The model is there, this version or label is not."""
+
+
+class MethodNotFound(NotFound):
+    """No endpoint or RPC of this name."""
+
+
+class TooLarge(PorticoError):
+    """The message is over the stack's size limit (bytes)."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The message is larger than the limit of {limit} bytes. Send less at once, or raise "
+            "PORTICO_MAX_MESSAGE_BYTES for the whole stack."
+        )
+
+
+class Overloaded(PorticoError):
+    """The model server takes no more work now."""
+
+
+class Unavailable(PorticoError):
+    """A part of the stack cannot be reached. Nothing was computed; trying again is safe."""
+
+
+class ModelNotReady(Unavailable):
+    """The model is known and cannot answer yet; the message says why."""
+
+
+class DeadlineExceeded(PorticoError):
+    """No answer within the time allowed."""
+
+
+class InferenceFailed(PorticoError):
+    """The model server took the request and failed on it."""

@@ -1,0 +1,56 @@
+"""What TF Serving tells of its models, said of ours: version status and signatures. Used by its gRPC and REST
+protocols, which say the same in two forms.
+
+Source: tensorflow_serving/apis/get_model_status.proto and get_model_metadata.proto.
+"""
+
+from collections.abc import Iterable
+
+from portico.codecs.tensorflow import signature_def
+from portico.errors import InvalidRequest
+from portico.routing import Model, Route, State, Version
+from portico.wire import tensorflow_error_pb2 as tf_error
+from portico.wire import tf_serving_pb2 as tfs
+
+SIGNATURE_DEF = "signature_def"
+"""The one metadata field there is."""
+
+_STATE = {
+    State.LOADING: (tfs.ModelVersionStatus.LOADING, tf_error.OK),
+    State.READY: (tfs.ModelVersionStatus.AVAILABLE, tf_error.OK),
+    State.UNAVAILABLE: (tfs.ModelVersionStatus.UNKNOWN, tf_error.UNAVAILABLE),
+    State.FAILED: (tfs.ModelVersionStatus.END, tf_error.UNKNOWN),
+    State.QUARANTINED: (tfs.ModelVersionStatus.END, tf_error.INVALID_ARGUMENT),
+}
+
+
+def status(model: Model, version: str, label: str) -> tfs.GetModelStatusResponse:
+    """The status of one version, or of all, newest first. Raises VersionNotFound."""
+    wanted = [model.status(version, label)] if version or label else reversed(list(model.versions.values()))
+    return tfs.GetModelStatusResponse(model_version_status=[_status(entry) for entry in wanted])
+
+
+def _status(version: Version) -> tfs.ModelVersionStatus:
+    state, code = _STATE[version.state]
+    number = int(version.version) if version.version.isdigit() else 0
+    message = tfs.ModelVersionStatus(version=number, state=state)
+    message.status.error_code = code
+    message.status.error_message = version.reason
+    return message
+
+
+def check_metadata_fields(fields: Iterable[str]) -> None:
+    """Raises InvalidRequest unless `fields` asks for the signatures and nothing else (get_model_metadata_impl.cc)."""
+    asked = list(fields)
+    if not asked:
+        raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in asked:
+        if field != SIGNATURE_DEF:
+            raise InvalidRequest(f"Metadata field {field} is not supported")
+
+
+def signature_def_map(route: Route) -> tfs.SignatureDefMap:
+    """All signatures of a model; none for a model whose server declares none."""
+    return tfs.SignatureDefMap(
+        signature_def={name: signature_def(signature) for name, signature in route.signatures.items()}
+    )

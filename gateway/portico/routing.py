@@ -1,0 +1,148 @@
+"""Name, version or label → route. A `RouteTable` is an immutable snapshot, made by the controller and replaced whole in
+each gateway; looking up in it is a few dictionary reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from portico.errors import ModelNotFound, ModelNotReady, VersionNotFound
+
+
+class Server(StrEnum):
+    """The model servers there are. A route belongs to one of them."""
+
+    TF_SERVING = "tf_serving"
+    TORCHSERVE = "torchserve"
+
+
+class State(StrEnum):
+    """Where a model's version stands, as the repository index shows it."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+    """It was ready, and its model server cannot be reached now."""
+    FAILED = "FAILED"
+    """The model server refused it."""
+    QUARANTINED = "QUARANTINED"
+    """Its files are broken; no server was asked to load them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output that a model declares. `shape` has -1 where any size goes, and is None where any rank goes.
+
+    `tensor` is the name in the TensorFlow graph ("serving_default_x:0"), empty elsewhere.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] | None
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to call a model (TensorFlow's SignatureDef). `method` is its method name, e.g. the TF Serving predict."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one version of one model is served.
+
+    `servable` and `servable_version` are its names inside the model server, which clients never see. `fingerprint` is
+    the digest of the files that were loaded. `signatures` is empty where the server does not tell (TorchServe).
+    """
+
+    model: str
+    version: str
+    server: Server
+    servable: str
+    servable_version: str
+    fingerprint: str
+    signatures: Mapping[str, Signature] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a model: its state, the reason if it is not ready, its route if it has been ready."""
+
+    version: str
+    state: State
+    reason: str = ""
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the repository. `default` is the version that a call without one gets, empty if none is ready.
+
+    `versions` is ordered, oldest first. `labels` maps a name to a version.
+    """
+
+    name: str
+    server: Server | None
+    default: str
+    versions: Mapping[str, Version]
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def status(self, version: str = "", label: str = "") -> Version:
+        """The version asked for; the default, or else the newest, if none was. Raises VersionNotFound."""
+        if label:
+            version = self.labels.get(label, "")
+            if not version:
+                known = ", ".join(sorted(self.labels)) or "none"
+                raise VersionNotFound(
+                    f"Unrecognized servable version label: {label}. Labels of model '{self.name}': {known}."
+                )
+        found = self.versions.get(version or self.default or next(reversed(list(self.versions)), ""))
+        if found is None:
+            known = ", ".join(self.versions) or "none"
+            raise VersionNotFound(
+                f"Servable not found for request: Specific({self.name}, {version}). Versions of model "
+                f"'{self.name}': {known}."
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """All models of the repository at one moment. `revision` grows with each snapshot the controller publishes."""
+
+    models: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}))
+    revision: int = 0
+
+    def model(self, name: str) -> Model:
+        """Raises ModelNotFound, naming the closest names there are."""
+        model = self.models.get(name)
+        if model is None:
+            raise ModelNotFound.named(name, self.models)
+        return model
+
+    def resolve(self, name: str, version: str = "", label: str = "") -> Route:
+        """The route of a call. Raises ModelNotFound, VersionNotFound, or ModelNotReady with the reason."""
+        status = self.model(name).status(version, label)
+        if status.route is None:
+            reason = status.reason or "it is being loaded"
+            raise ModelNotReady(f"Model '{name}' version {status.version} is {status.state.lower()}: {reason}")
+        return status.route
+
+
+class LiveRoutes:
+    """The one mutable cell: the snapshot in force. Written by whoever follows the controller, read by each request."""
+
+    def __init__(self, table: RouteTable | None = None) -> None:
+        self.table = table or RouteTable()
+        self.received = table is not None
+        """Whether any snapshot has come yet; before that, an unknown model proves nothing."""
+
+    def replace(self, table: RouteTable) -> None:
+        """Puts another snapshot in force, for requests that resolve from now on."""
+        self.table = table
+        self.received = True

@@ -1,0 +1,41 @@
+"""The only reader of the environment. Each setting is one variable, `PORTICO_` and the field's name in capitals."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PORTICO_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("redis://redis:6379/0", description="Redis of the response cache and the routes.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+
+class GatewaySettings(_Settings):
+    """What `portico gateway` reads."""
+
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on, REST and gRPC alike.")
+    model_server: str = Field("ml_model_server:8500", description="The one address of all model servers.")
+    max_message_bytes: int = Field(
+        64 << 20, ge=1 << 10, le=1 << 30, description="Largest request or answer, in bytes, the same at every hop."
+    )
+    request_timeout: float = Field(
+        60.0, gt=0, description="Seconds a call may take when the client sets no deadline, and at most."
+    )
+    cache: bool = Field(True, description="Whether answers are kept in Redis.")
+    cache_ttl: int = Field(3600, ge=1, description="Seconds an answer is kept.")
+    redis_timeout: float = Field(0.05, gt=0, description="Seconds a request waits for Redis before it goes on without.")
+
+
+class ControllerSettings(_Settings):
+    """What `portico controller` reads. An empty server address means that there is no such server."""
+
+    model_repository: str = Field("/models", description="The model repository as the controller sees it.")
+    tf_serving: str = Field("tf-serving:8500", description="host:port of TF Serving's gRPC; each address is a replica.")
+    tf_serving_models: str = Field("/models", description="The model repository as TF Serving sees it.")
+    torchserve_management: str = Field(
+        "torchserve:7071", description="host:port of TorchServe's management gRPC; each address is a replica."
+    )
+    scan_interval: float = Field(1.0, gt=0, description="Seconds between two looks at the repository and the servers.")
+    load_timeout: float = Field(300.0, gt=0, description="Seconds a model may take to load before it has failed.")

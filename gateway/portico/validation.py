@@ -1,0 +1,73 @@
+"""Pure: does a request fit the signature a model declares? Called by `dispatch` before a model server is bothered, so
+that the client reads which input is wrong, what was given, and what the model takes.
+"""
+
+from portico.errors import InvalidRequest
+from portico.inference import InferenceRequest, Tensor
+from portico.routing import Route, Signature, TensorSpec
+
+DEFAULT_SIGNATURE = "serving_default"
+"""TensorFlow's name for the signature that a call without one means."""
+
+
+def signature_of(route: Route, name: str) -> Signature | None:
+    """The signature a request means; None where the model server declares none (TorchServe).
+
+    Raises InvalidRequest for a name the model does not have.
+    """
+    if not route.signatures:
+        return None
+    signature = route.signatures.get(name or DEFAULT_SIGNATURE)
+    if signature is None:
+        known = ", ".join(f"'{known}'" for known in sorted(route.signatures))
+        raise InvalidRequest(
+            f"Model '{route.model}' has no signature '{name or DEFAULT_SIGNATURE}'. Its signatures: {known}."
+        )
+    return signature
+
+
+def validate(route: Route, request: InferenceRequest) -> None:
+    """Raises InvalidRequest if `request` does not fit; does nothing for models that declare no signature."""
+    signature = signature_of(route, request.signature)
+    if signature is None:
+        return
+    specs = {spec.name: spec for spec in signature.inputs}
+    for tensor in request.inputs:
+        spec = specs.pop(tensor.name, None)
+        if spec is None:
+            raise InvalidRequest(f"Model '{route.model}' {_no_input(tensor.name, request, signature)}")
+        if not _fits(tensor, spec):
+            raise InvalidRequest(
+                f"Input '{tensor.name}' of model '{route.model}': given {_shown(tensor.datatype, tensor.shape)}, "
+                f"the model takes {_shown(spec.datatype, spec.shape)}."
+            )
+    if specs:
+        missing = ", ".join(f"'{spec.name}' ({_shown(spec.datatype, spec.shape)})" for spec in specs.values())
+        raise InvalidRequest(f"Model '{route.model}' also takes input {missing}, which the request does not have.")
+    outputs = {spec.name for spec in signature.outputs}
+    for name in request.outputs:
+        if name not in outputs:
+            raise InvalidRequest(
+                f"Model '{route.model}' has no output '{name}'. Its outputs: {', '.join(sorted(outputs))}."
+            )
+
+
+def _no_input(name: str, request: InferenceRequest, signature: Signature) -> str:
+    takes = ", ".join(f"'{spec.name}' ({_shown(spec.datatype, spec.shape)})" for spec in signature.inputs) or "none"
+    if sum(tensor.name == name for tensor in request.inputs) > 1 and any(s.name == name for s in signature.inputs):
+        return f"was given input '{name}' twice."
+    return f"has no input '{name}'. Its inputs: {takes}."
+
+
+def _fits(tensor: Tensor, spec: TensorSpec) -> bool:
+    if tensor.datatype != spec.datatype:
+        return False
+    if spec.shape is None:
+        return True
+    if len(tensor.shape) != len(spec.shape):
+        return False
+    return all(want in (-1, got) for got, want in zip(tensor.shape, spec.shape, strict=True))
+
+
+def _shown(datatype: str, shape: tuple[int, ...] | None) -> str:
+    return f"{datatype} {'of any shape' if shape is None else list(shape)}"

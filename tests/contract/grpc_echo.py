@@ -1,0 +1,93 @@
+"""A gRPC service of our edge and nothing else, for `test_grpc_edge.py`. Served by pyvoy as `grpc_echo:app`."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+from portico import errors
+from portico.edges.application import Application
+from portico.edges.asgi import App
+from portico.edges.grpc import Call, GrpcEdge, Method
+
+LIMIT = 64 << 20
+RUSSIAN = "не найдено: 100 % «модель»\nвторая строка ☃"
+
+
+async def echo(message: bytes, call: Call) -> bytes:
+    """The message itself; the caller's metadata come back, `x-…` as initial and `y-…` as trailing."""
+    for key, value in call.metadata():
+        if key.startswith("x-"):
+            call.initial.append((key, value))
+        if key.startswith("y-"):
+            call.trailing.append((key, value))
+    return message
+
+
+async def remaining(message: bytes, call: Call) -> bytes:
+    """Seconds until the deadline."""
+    return repr(call.deadline - monotonic()).encode()
+
+
+async def slow(message: bytes, call: Call) -> bytes:
+    """Never answers; touches the file that the message names when it is cancelled."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        Path(message.decode()).touch()
+        raise
+    return b""
+
+
+async def blocking(message: bytes, call: Call) -> bytes:
+    """Holds up the event loop, so that what comes meanwhile has to be buffered."""
+    time.sleep(float(message))  # noqa: ASYNC251 - on purpose
+    return b""
+
+
+async def fail(message: bytes, call: Call) -> bytes:
+    """Raises the error that the message names."""
+    call.trailing.append(("y-detail-bin", b"\x00\xff"))
+    name = message.decode()
+    if name == "TooLarge":
+        raise errors.TooLarge(LIMIT)
+    if name == "bug":
+        raise RuntimeError("secret of the implementation")
+    error: errors.PorticoError = getattr(errors, name)(RUSSIAN)
+    raise error
+
+
+async def count(message: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+    """As many messages as the request says, then fails if it says so."""
+    number, _, then = message.decode().partition(" ")
+    for index in range(int(number)):
+        yield str(index).encode()
+    if then:
+        raise errors.InferenceFailed("broke off")
+
+
+async def forever(message: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+    """A message every 10 ms until somebody stops it; touches the named file then."""
+    try:
+        while True:
+            yield b"tick"
+            await asyncio.sleep(0.01)
+    finally:
+        Path(message.decode()).touch()
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[App, App]]:
+    async def nothing(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("only gRPC is served here")
+
+    unary = {"Echo": echo, "Remaining": remaining, "Slow": slow, "Fail": fail, "Blocking": blocking}
+    methods = [Method(f"/test.Echo/{name}", unary=handler) for name, handler in unary.items()]
+    methods += [Method("/test.Echo/Count", stream=count), Method("/test.Echo/Forever", stream=forever)]
+    yield GrpcEdge(methods, LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
+
+
+app = Application(opened)
