@@ -1,6 +1,8 @@
 """The composition root: the only module that knows all the others, and puts them together."""
 
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +16,7 @@ from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
 from portico.backplane import Backplane
 from portico.caching.redis import RedisCache
+from portico.controller import heartbeat, service
 from portico.dispatch import Dispatcher
 from portico.edges.application import Application
 from portico.edges.asgi import App
@@ -27,7 +30,7 @@ from portico.protocols.tf_serving_rest import TFServingRest
 from portico.protocols.torchserve_grpc import TorchServeGrpc
 from portico.protocols.torchserve_rest import TorchServeRest
 from portico.routing import LiveRoutes, Server
-from portico.settings import GatewaySettings
+from portico.settings import ControllerSettings, GatewaySettings
 
 REDIS_CONNECTIONS = 64
 MODEL_SERVER_CONNECTIONS = 1024
@@ -84,6 +87,28 @@ def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> 
         GrpcEdge([method for protocol in grpc for method in protocol.methods()], limit, timeout),
         RestEdge([endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, limit, timeout),
     )
+
+
+def run_controller(settings: ControllerSettings) -> int:
+    """Runs the controller until SIGTERM or SIGINT. Returns the exit code."""
+    log_to_stderr(settings.log_level)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await service.run_controller(settings, stop)
+
+    asyncio.run(run())
+    return 0
+
+
+def controller_is_alive() -> int:
+    """Exit code of a container's health check: 0 if the controller beside it is alive, else 1 and the reason."""
+    problem = heartbeat.problem(heartbeat.default_path())
+    if problem:
+        print(problem, file=sys.stderr)
+    return 1 if problem else 0
 
 
 def log_to_stderr(level: str) -> None:

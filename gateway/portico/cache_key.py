@@ -3,7 +3,7 @@
 from hashlib import blake2b
 
 from portico.inference import InferenceRequest
-from portico.routing import Route
+from portico.routing import DEFAULT_SIGNATURE, Route
 
 
 def cache_key(route: Route, request: InferenceRequest) -> bytes:
@@ -14,11 +14,11 @@ def cache_key(route: Route, request: InferenceRequest) -> bytes:
     nor the protocol it came by is part of it.
     """
     digest = blake2b(digest_size=16)
-    head = [route.model, route.version, route.fingerprint, request.signature]
-    head += [f"{key}={type(value).__name__}:{value}" for key, value in sorted(request.parameters.items())]
-    head.append("outputs")
-    head += sorted(request.outputs)
-    digest.update(_fields(head))
+    signature = request.signature or DEFAULT_SIGNATURE
+    digest.update(_fields([route.model, route.version, route.fingerprint, signature]))
+    parameters = sorted(request.parameters.items())
+    digest.update(_fields([part for key, value in parameters for part in (key, type(value).__name__, str(value))]))
+    digest.update(_fields(sorted(request.outputs)))
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
         shape = ",".join(map(str, tensor.shape))
         digest.update(_fields([tensor.name, tensor.datatype, shape]))

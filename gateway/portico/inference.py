@@ -50,8 +50,8 @@ class Tensor:
 
     def check(self) -> "Tensor":
         """Returns itself if datatype, shape and data agree. Raises InvalidRequest that says which do not."""
-        if any(size < 0 for size in self.shape):
-            raise InvalidRequest(f"Input '{self.name}': shape {list(self.shape)} has a negative dimension.")
+        if not all(0 <= size < 1 << 63 for size in self.shape):
+            raise InvalidRequest(f"Input '{self.name}': shape {list(self.shape)} has a size below 0 or above 2^63 - 1.")
         count = prod(self.shape)
         if self.datatype == "BYTES":
             found = sum(1 for _ in unpack_bytes(self.data, self.name))

@@ -10,6 +10,10 @@ from types import MappingProxyType
 from portico.errors import ModelNotFound, ModelNotReady, VersionNotFound
 
 
+DEFAULT_SIGNATURE = "serving_default"
+"""TensorFlow's name for the signature that a call without one means."""
+
+
 class Server(StrEnum):
     """The model servers there are. A route belongs to one of them."""
 

@@ -4,10 +4,7 @@ that the client reads which input is wrong, what was given, and what the model t
 
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest, Tensor
-from portico.routing import Route, Signature, TensorSpec
-
-DEFAULT_SIGNATURE = "serving_default"
-"""TensorFlow's name for the signature that a call without one means."""
+from portico.routing import DEFAULT_SIGNATURE, Route, Signature, TensorSpec
 
 
 def signature_of(route: Route, name: str) -> Signature | None:

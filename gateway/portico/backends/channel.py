@@ -1,5 +1,6 @@
 """The gRPC channel to the model servers: one, kept open, shared by all calls; and gRPC's failures in our own terms."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -16,6 +17,8 @@ from portico.errors import (
     TooLarge,
     Unavailable,
 )
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -61,5 +64,7 @@ def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise _too_large(text, max_bytes) from error
     if code is grpc.StatusCode.UNAVAILABLE:
-        raise Unavailable(f"{server} cannot be reached now, try again: {text}") from error
+        # The text holds addresses inside the stack: for its log, not for clients.
+        log.debug("%s cannot be reached: %s", server, text)
+        raise Unavailable(f"{server} cannot be reached now. Try again in a few seconds.") from error
     raise _ERRORS.get(code, InferenceFailed)(text) from error

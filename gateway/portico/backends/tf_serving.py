@@ -4,6 +4,7 @@ import grpc
 
 from portico.backends.channel import raise_ours
 from portico.codecs.tensorflow import decode_tensor, encode_tensor
+from portico.errors import InferenceFailed, InvalidRequest
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.routing import Route
 from portico.wire import tf_serving_pb2 as tfs
@@ -38,7 +39,11 @@ class TFServing:
             answer = await self._predict(message, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
-        outputs = (decode_tensor(name, proto, self._max_bytes) for name, proto in sorted(answer.outputs.items()))
+        try:
+            outputs = [decode_tensor(name, proto, self._max_bytes) for name, proto in sorted(answer.outputs.items())]
+        except InvalidRequest as error:
+            unreadable = str(error).removeprefix("Input ")
+            raise InferenceFailed(f"{NAME} gave an output that cannot be passed on: {unreadable}") from error
         return InferenceResponse(tuple(outputs))
 
     async def ping(self, timeout: float) -> None:

@@ -4,6 +4,7 @@ Two wires because neither can say all: its gRPC API has no content types and no 
 bodies have no named parts without them. So a handler gets what it would have got from TorchServe itself.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -26,6 +27,8 @@ from portico.errors import (
 from portico.inference import InferenceRequest, InferenceResponse, unpack_bytes
 from portico.routing import Route
 from portico.wire import torchserve_pb2 as ts
+
+log = logging.getLogger(__name__)
 
 NAME = "TorchServe"
 
@@ -64,7 +67,10 @@ class TorchServe:
     async def _by_grpc(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
         message = ts.PredictionsRequest(model_name=route.servable, model_version=route.servable_version)
         for tensor in request.inputs:
-            (message.input[tensor.name],) = unpack_bytes(tensor.data)
+            elements = list(unpack_bytes(tensor.data, tensor.name)) if tensor.datatype == "BYTES" else []
+            if len(elements) != 1:
+                raise InvalidRequest(f"Input '{tensor.name}': a part is one BYTES element.")
+            message.input[tensor.name] = elements[0]
         try:
             answer = await self._predictions(message, timeout=timeout)
         except grpc.aio.AioRpcError as error:
@@ -82,7 +88,8 @@ class TorchServe:
         except TimeoutError as error:
             raise DeadlineExceeded(f"{NAME} did not answer within {timeout:.3g} s.") from error
         except aiohttp.ClientError as error:
-            raise Unavailable(f"{NAME} cannot be reached now, try again: {error}") from error
+            log.debug("%s cannot be reached: %s", NAME, error)
+            raise Unavailable(f"{NAME} cannot be reached now. Try again in a few seconds.") from error
         if response.status != HTTPStatus.OK:
             self._refuse(response.status, answer, {route.servable: route.model})
         return raw_response(answer, response.headers.get(_CONTENT_TYPE, ""))
@@ -104,7 +111,7 @@ class TorchServe:
                 if response.status != HTTPStatus.OK:
                     raise Unavailable(f"{NAME} says {response.status} to a ping.")
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise Unavailable(f"{NAME} cannot be reached now: {error}") from error
+            raise Unavailable(f"{NAME} cannot be reached now.") from error
 
 
 def _message(answer: bytes) -> str:

@@ -5,10 +5,10 @@ one for each key of an object, and anything else stays BYTES. Used by the TorchS
 speak in tensors.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import orjson
 
 from portico.codecs import json_values
 from portico.errors import InvalidRequest
@@ -21,6 +21,14 @@ CONTENT_TYPE = "content_type"
 """Parameter that says what the body is."""
 
 JSON = "application/json"
+
+_DATATYPE: Mapping[frozenset[type], str] = {
+    frozenset({bool}): "BOOL",
+    frozenset({int}): "INT64",
+    frozenset({float}): "FP64",
+    frozenset({int, float}): "FP64",
+}
+"""Types of the values in a handler's JSON → datatype of the tensor they make."""
 
 
 def raw_request(body: bytes, content_type: str) -> InferenceRequest:
@@ -35,18 +43,28 @@ def raw_response(body: bytes, content_type: str) -> InferenceResponse:
 
 
 def body_of(response: InferenceResponse) -> bytes:
-    """The bytes of `raw_response`."""
-    return response.tensor(BODY).data[4:]
+    """The bytes of `raw_response`. Raises InvalidRequest for an answer in tensors, which only another model gives."""
+    if not _is_raw(response):
+        raise InvalidRequest("The model answers in tensors and not with one body: use POST /v2/models/<name>/infer.")
+    return response.outputs[0].data[4:]
+
+
+def _is_raw(response: InferenceResponse) -> bool:
+    tensors = [(output.name, output.datatype, output.shape) for output in response.outputs]
+    return tensors == [(BODY, "BYTES", (1,))]
 
 
 def request_body(request: InferenceRequest) -> tuple[bytes, str]:
     """The (body, content type) that a request is sent to a handler with.
 
-    Raises InvalidRequest where a mixture of tensors has no such form.
+    Raises InvalidRequest where there is no such form: no inputs, bytes that are no text, a content type that is none.
     """
     if len(request.inputs) == 1 and request.inputs[0].datatype == "BYTES" and request.inputs[0].shape in ((), (1,)):
         (body,) = unpack_bytes(request.inputs[0].data)
-        return body, str(request.parameters.get(CONTENT_TYPE, "application/octet-stream"))
+        content_type = str(request.parameters.get(CONTENT_TYPE, "application/octet-stream"))
+        if not content_type.isprintable():
+            raise InvalidRequest(f"The content type {content_type!r} is none.")
+        return body, content_type
     values = {tensor.name: _json_value(tensor) for tensor in request.inputs}
     if not values:
         raise InvalidRequest("The request has no inputs.")
@@ -56,8 +74,8 @@ def request_body(request: InferenceRequest) -> tuple[bytes, str]:
 
 def _json_value(tensor: Tensor) -> Any:
     if tensor.datatype == "BYTES":
-        return np.array(json_values.text_of(tensor), dtype=object).reshape(tensor.shape).tolist()
-    return json_values.array_of(tensor)
+        return json_values.nested_text(tensor)
+    return json_values.array_of(tensor) if tensor.shape else json_values.array_of(tensor).item()
 
 
 def tensors_of(response: InferenceResponse) -> InferenceResponse:
@@ -65,11 +83,11 @@ def tensors_of(response: InferenceResponse) -> InferenceResponse:
 
     An answer that is not JSON, or whose JSON is no tensor, stays the one BYTES tensor that it is.
     """
-    if len(response.outputs) != 1 or response.outputs[0].name != BODY:
+    if not _is_raw(response):
         return response
     try:
-        value = orjson.loads(body_of(response))
-    except orjson.JSONDecodeError:
+        value = json_values.parse(body_of(response))
+    except InvalidRequest:
         return response
     named = value if isinstance(value, dict) and value else {"output": value}
     tensors = [_tensor(str(name), element) for name, element in named.items()]
@@ -80,12 +98,12 @@ def tensors_of(response: InferenceResponse) -> InferenceResponse:
 
 def _tensor(name: str, value: Any) -> Tensor | None:
     try:
-        array = np.array(value if isinstance(value, list) else [value])
-    except ValueError:
+        shape, kinds, values = json_values.flatten(value if isinstance(value, list) else [value])
+        if kinds == {str}:
+            return Tensor(name, "BYTES", shape, pack_bytes(text.encode() for text in values))
+        datatype = _DATATYPE.get(kinds)
+        if datatype is None:
+            return None
+        return Tensor(name, datatype, shape, np.array(values, json_values.NUMPY[datatype]).tobytes())
+    except (ValueError, OverflowError):
         return None
-    if array.dtype.kind == "U":
-        return Tensor(name, "BYTES", array.shape, pack_bytes(text.encode() for text in array.ravel().tolist()))
-    datatype = {"b": "BOOL", "i": "INT64", "u": "UINT64", "f": "FP64"}.get(array.dtype.kind)
-    if datatype is None or not array.size:
-        return None
-    return Tensor(name, datatype, array.shape, array.tobytes())

@@ -7,6 +7,7 @@ does.
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,27 @@ NUMPY: Mapping[str, str] = {
 }
 """Datatype → numpy's type string. BF16, which numpy does not have, and BYTES are handled apart."""
 
-_ACCEPTED_KINDS = {"?": "b", "u": "ui", "i": "ui", "f": "fui"}
+MAX_RANK = 64
+"""Dimensions that nested lists may have; numpy knows no more."""
+
+_ACCEPTED: Mapping[str, frozenset[type]] = {
+    "b": frozenset({bool}),
+    "u": frozenset({int}),
+    "i": frozenset({int}),
+    "f": frozenset({int, float}),
+}
+"""Kind of numpy type → types of JSON values that it takes."""
+
+_KINDS: Mapping[type, tuple[str, str]] = {
+    type(None): ("null", "nulls"),
+    bool: ("a boolean", "booleans"),
+    int: ("a number", "integers"),
+    float: ("a number", "floating-point numbers"),
+    str: ("a string", "strings"),
+    list: ("a list", "lists"),
+    dict: ("an object", "objects"),
+}
+"""Type of a JSON value → what one of it is called, and several."""
 
 
 def parse(body: bytes) -> Any:
@@ -40,7 +61,9 @@ def parse(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         try:
-            return json.loads(body)  # takes NaN and Infinity, which orjson does not
+            value = json.loads(body)  # takes NaN and Infinity, which orjson does not
+            json.dumps(value, ensure_ascii=False).encode()  # it also takes half of a surrogate pair, which is no text
+            return value
         except (ValueError, RecursionError):
             raise InvalidRequest(f"The body is not JSON: {error}.") from error
 
@@ -84,63 +107,103 @@ def tensor_from(name: str, value: Any, datatype: str, shape: tuple[int, ...] | N
     Raises InvalidRequest for ragged lists, for values that are not of `datatype`, and for a number of values that does
     not make the shape.
     """
-    if datatype == "BYTES":
-        array, data = _strings(name, value)
-    else:
-        array = _numbers(name, value, datatype)
-        data = array.tobytes()
+    try:
+        nesting, kinds, values = flatten(value)
+    except ValueError as error:
+        raise InvalidRequest(f"Input '{name}': {error}.") from None
+    data = _strings(name, kinds, values) if datatype == "BYTES" else _numbers(name, kinds, values, datatype).tobytes()
     if shape is None:
-        return Tensor(name, datatype, array.shape, data)
-    if array.shape != shape and array.ndim != 1:
-        raise InvalidRequest(f"Input '{name}': its data is nested as {list(array.shape)}, its shape is {list(shape)}.")
+        return Tensor(name, datatype, nesting, data)
+    if nesting != shape and len(nesting) != 1:
+        raise InvalidRequest(f"Input '{name}': its data is nested as {list(nesting)}, its shape is {list(shape)}.")
     return Tensor(name, datatype, shape, data).check()
 
 
-def _numbers(name: str, value: Any, datatype: str) -> "np.ndarray[Any, Any]":
+def flatten(value: Any) -> tuple[tuple[int, ...], frozenset[type], list[Any]]:
+    """(shape, types of the values, values in row-major order) of nested lists. Raises ValueError for ragged ones.
+
+    numpy would do it in one step, but it makes one type of several by itself, and pads strings to the longest of them.
+    """
+    shape: list[int] = []
+    values, kinds = [value], frozenset({type(value)})
+    while kinds == {list}:
+        lengths = set(map(len, values))
+        if len(lengths) > 1:
+            raise ValueError("its lists are ragged; a tensor's rows have one length")
+        if len(shape) == MAX_RANK:
+            raise ValueError(f"its lists are nested deeper than {MAX_RANK}")
+        shape += lengths
+        values = list(chain.from_iterable(values))
+        kinds = frozenset(map(type, values))
+    if list in kinds:
+        raise ValueError("its lists are ragged; values and lists lie side by side")
+    return tuple(shape), kinds, values
+
+
+def _numbers(name: str, kinds: frozenset[type], values: list[Any], datatype: str) -> "np.ndarray[Any, Any]":
     memory = "<f4" if datatype == "BF16" else NUMPY.get(datatype)
     if memory is None:
         raise InvalidRequest(f"Input '{name}': datatype '{datatype}' is none of {', '.join(NUMPY)}, BF16, BYTES.")
-    try:
-        array = np.array(value)
-    except ValueError:
-        raise InvalidRequest(f"Input '{name}': its lists are ragged; a tensor's rows have one length.") from None
     wanted = np.dtype(memory)
-    if array.size and array.dtype.kind not in _ACCEPTED_KINDS["?" if wanted.kind == "b" else wanted.kind]:
-        raise InvalidRequest(f"Input '{name}': the model takes {datatype}, its data holds {_kind_of(array)}.")
-    if wanted.kind in "ui" and array.size:
-        info = np.iinfo(wanted)
-        if array.min() < info.min or array.max() > info.max:
-            raise InvalidRequest(f"Input '{name}': a value does not fit {datatype} ({info.min} to {info.max}).")
-    array = array.astype(wanted)
-    return _to_bfloat16(array) if datatype == "BF16" else array
+    refused = kinds - _ACCEPTED[wanted.kind]
+    if refused:
+        held = " and ".join(sorted(map(_kind_of_type, refused)))
+        raise InvalidRequest(f"Input '{name}': the model takes {datatype}, its data holds {held}.")
+    try:
+        with np.errstate(over="raise"):
+            array = np.array(values, wanted)
+            return _to_bfloat16(array) if datatype == "BF16" else array
+    except (OverflowError, FloatingPointError):
+        raise InvalidRequest(f"Input '{name}': a value does not fit {datatype} ({_range(datatype)}).") from None
 
 
 def _to_bfloat16(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """The upper half of each FP32, rounded to nearest even; NaN stays NaN."""
+    """The upper half of each FP32, rounded to nearest even; NaN stays NaN. Raises OverflowError."""
     bits = array.view("<u4")
     rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    if (np.isfinite(array) & (rounded & 0x7FFF == 0x7F80)).any():
+        raise OverflowError
     return np.where(np.isnan(array), 0x7FC0, rounded).astype("<u2")
 
 
-def _strings(name: str, value: Any) -> tuple["np.ndarray[Any, Any]", bytes]:
-    array = np.array(value, dtype=object)
-    elements = [_bytes_of(name, element) for element in array.ravel()]
-    return array, pack_bytes(elements)
+def _range(datatype: str) -> str:
+    if datatype == "BF16":
+        return "-3.3895314e+38 to 3.3895314e+38"
+    memory = np.dtype(NUMPY[datatype])
+    limits = np.iinfo(memory) if memory.kind in "ui" else np.finfo(memory)
+    return f"{limits.min} to {limits.max}"
 
 
-def _bytes_of(name: str, element: Any) -> bytes:
-    if isinstance(element, bytes):
-        return element
-    if isinstance(element, str):
-        return element.encode()
-    raise InvalidRequest(f"Input '{name}': the model takes BYTES, its data holds {_kind(element)}.")
+def _strings(name: str, kinds: frozenset[type], values: list[Any]) -> bytes:
+    refused = kinds - {str, bytes}
+    if refused:
+        held = " and ".join(sorted(map(_kind_of_type, refused)))
+        raise InvalidRequest(f"Input '{name}': the model takes BYTES, its data holds {held}.")
+    return pack_bytes(value if isinstance(value, bytes) else value.encode() for value in values)
 
 
 def array_of(tensor: Tensor) -> "np.ndarray[Any, Any]":
-    """A tensor's numbers in its shape, without a copy; BF16 comes as FP32. Not for BYTES."""
+    """A tensor's numbers in its shape, without a copy; BF16 comes as FP32. Not for BYTES.
+
+    Raises InvalidRequest for more dimensions than numpy has.
+    """
     if tensor.datatype == "BF16":
-        return (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4").reshape(tensor.shape)
-    return np.frombuffer(tensor.data, NUMPY[tensor.datatype]).reshape(tensor.shape)
+        flat = (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        flat = np.frombuffer(tensor.data, NUMPY[tensor.datatype])
+    return _shaped(flat, tensor)
+
+
+def nested_text(tensor: Tensor) -> Any:
+    """A BYTES tensor's elements as text, nested as its shape says. Raises InvalidRequest."""
+    return _shaped(np.array(text_of(tensor), dtype=object), tensor).tolist()
+
+
+def _shaped(flat: "np.ndarray[Any, Any]", tensor: Tensor) -> "np.ndarray[Any, Any]":
+    try:
+        return flat.reshape(tensor.shape)
+    except ValueError as error:
+        raise InvalidRequest(f"Tensor '{tensor.name}' cannot be written as JSON: {error}.") from error
 
 
 def text_of(tensor: Tensor) -> list[str]:
@@ -151,13 +214,9 @@ def text_of(tensor: Tensor) -> list[str]:
         raise InvalidRequest(f"Output '{tensor.name}' is not UTF-8 text, and JSON holds only text.") from None
 
 
-def _kind_of(array: "np.ndarray[Any, Any]") -> str:
-    names = {"b": "booleans", "f": "fractions", "i": "integers", "u": "integers", "U": "strings"}
-    return names.get(array.dtype.kind, "values that are no numbers")
+def _kind_of_type(kind: type) -> str:
+    return _KINDS[kind][1]
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
+    return _KINDS[type(value)][0]

@@ -1,6 +1,7 @@
-"""An answer as it is kept in the cache: one byte of format version, then an Open Inference `ModelInferResponse`."""
+"""An answer as it is kept in the cache: one byte of format version, a checksum, an Open Inference `ModelInferResponse`."""
 
 from collections.abc import Mapping
+from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
@@ -9,6 +10,9 @@ from portico.wire import open_inference_pb2 as oip
 
 FORMAT = b"\x01"
 """Another release that writes another form takes another number, and reads this one as a miss."""
+
+CHECKSUM = 4
+"""Bytes of CRC-32, little-endian: a protobuf message that breaks off may still be one."""
 
 
 def dump(response: InferenceResponse) -> bytes:
@@ -19,15 +23,18 @@ def dump(response: InferenceResponse) -> bytes:
         message.raw_output_contents.append(output.data)
     for key, value in response.parameters.items():
         write_parameter(message.parameters[key], value)
-    return FORMAT + message.SerializeToString()
+    body = message.SerializeToString()
+    return FORMAT + crc32(body).to_bytes(CHECKSUM, "little") + body
 
 
 def load(stored: bytes) -> InferenceResponse | None:
     """The answer, or None for bytes that are not one of this format."""
-    if stored[:1] != FORMAT:
+    start = len(FORMAT) + CHECKSUM
+    body = stored[start:]
+    if stored[:start] != FORMAT + crc32(body).to_bytes(CHECKSUM, "little"):
         return None
     try:
-        message = oip.ModelInferResponse.FromString(stored[1:])
+        message = oip.ModelInferResponse.FromString(body)
     except DecodeError:
         return None
     if len(message.outputs) != len(message.raw_output_contents):

@@ -12,6 +12,9 @@ from portico.errors import InvalidRequest, TooLarge
 PREFIX = 5
 """Bytes before each message: one flag (0 plain, 1 compressed) and the length, four bytes big-endian."""
 
+MESSAGE_LIMIT = 2048
+"""Bytes of UTF-8 in a status message; percent-encoded they may take three times as much."""
+
 ACCEPTED_ENCODINGS = b"identity,gzip,deflate"
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -75,7 +78,11 @@ def parse_timeout(value: bytes) -> float:
 
 
 def status_message(text: str) -> bytes:
-    """Text of any language as a `grpc-message` header: UTF-8, percent-encoded but for printable ASCII."""
+    """Text of any language as a `grpc-message` header: UTF-8, percent-encoded but for printable ASCII.
+
+    Cut at `MESSAGE_LIMIT` bytes of UTF-8, because clients refuse answers whose headers are over 8 KiB.
+    """
+    text = text.encode(errors="replace")[:MESSAGE_LIMIT].decode(errors="ignore")
     return quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()
 
 

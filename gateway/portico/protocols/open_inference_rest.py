@@ -15,8 +15,8 @@ from portico.edges.rest import JSON, Endpoint, Request, Response
 from portico.errors import InvalidRequest, PorticoError
 from portico.inference import InferenceRequest, Parameter, Tensor
 from portico.protocols.caching import cache_header, wants_fresh
-from portico.routing import Model, Route, Server, Signature, State, TensorSpec
-from portico.validation import DEFAULT_SIGNATURE, signature_of
+from portico.routing import DEFAULT_SIGNATURE, Model, Route, Server, Signature, State, TensorSpec
+from portico.validation import signature_of
 
 PLATFORM = {Server.TF_SERVING: "tensorflow_savedmodel", Server.TORCHSERVE: "pytorch_torchserve"}
 

@@ -15,8 +15,7 @@ from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
 from portico.protocols import tf_serving_models as models
 from portico.protocols.caching import cache_metadata, wants_fresh
-from portico.routing import Route
-from portico.validation import DEFAULT_SIGNATURE
+from portico.routing import DEFAULT_SIGNATURE, Route
 from portico.wire import tf_serving_pb2 as tfs
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"

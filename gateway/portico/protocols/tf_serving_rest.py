@@ -100,7 +100,10 @@ def _tensor(name: str, value: Any, specs: dict[str, TensorSpec]) -> Tensor:
     spec = specs.get(name)
     if spec is None:
         raise InvalidRequest(f"The model has no input '{name}'. Its inputs: {', '.join(specs)}.")
-    value = _decoded(name, value) if spec.datatype == "BYTES" else value
+    try:
+        value = _decoded(name, value) if spec.datatype == "BYTES" else value
+    except RecursionError:
+        raise InvalidRequest(f"Input '{name}': its lists are nested too deep.") from None
     return json_values.tensor_from(name, value, spec.datatype)
 
 

@@ -1,0 +1,54 @@
+# Everything a person or CI does here. Only Python (3.11, 3.12 or 3.13) and make are needed beforehand.
+
+PYTHON ?= python3
+PORT ?= 8080
+MODELS ?= model-repository
+DEMO ?= 1
+
+LOCAL = env PYTHONPATH=gateway PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m portico.local
+DEV = .venv/dev/bin
+ALL_TESTS = tests/unit tests/contract tests/tf_serving tests/stack tests/examples
+
+.DEFAULT_GOAL := help
+.PHONY: help setup protos run test check lock clean
+
+help:  ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo '  Settings of run: PORT=8080 MODELS=model-repository DEMO=1. Of all: PYTHON=python3'
+
+setup:  ## Make the environments in .venv and the protobuf modules
+	@exec $(LOCAL) setup
+
+protos:  ## Generate the protobuf modules from protos/
+	@exec $(LOCAL) setup --for protos
+
+run:  ## Set up, start everything, show a prediction of each kind and serve until Ctrl-C
+	@exec $(LOCAL) run --port '$(PORT)' --models '$(MODELS)' --demo '$(DEMO)'
+
+check:  ## Linters, types, layers and unit tests; under a minute, no network once set up
+	@$(LOCAL) setup --for check
+	$(DEV)/ruff check
+	$(DEV)/ruff format --check
+	cd gateway && ../$(DEV)/mypy --config-file ../pyproject.toml portico
+	cd tf-serving && ../$(DEV)/mypy --config-file ../pyproject.toml tf_serving_standin
+	$(DEV)/lint-imports
+	$(DEV)/python -m pytest tests/unit
+
+test:  ## All tests that need no containers, against the real processes
+	@$(LOCAL) setup --for test
+	$(DEV)/python -m pytest $(wildcard $(ALL_TESTS))
+
+lock:  ## Pin the newest versions that the requirements allow
+	@$(LOCAL) setup --for check
+	@for file in gateway/requirements gateway/requirements-dev tf-serving/requirements torchserve/requirements; do \
+	    echo "  $$file.lock"; \
+	    $(LOCK) --python-version 3.11 $$file.in -o $$file.lock || exit 1; done
+	@echo '  gateway/requirements-programs.lock'
+	@$(LOCK) --python-version 3.12 --no-deps gateway/requirements-programs.in -o gateway/requirements-programs.lock
+
+LOCK = $(DEV)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header
+
+clean:  ## Remove the environments and everything generated
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f gateway/portico/wire/*_pb2.py gateway/portico/wire/*_pb2.pyi gateway/portico/wire/.stamp
+	find gateway tf-serving torchserve tests examples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,118 @@
+"""How route tables get from the controller to the gateways: a Redis stream that holds the newest one. Reading it from
+its beginning gives the table in force, reading on gives the next: one mechanism for both.
+
+The stream has no expiry. Redis may lose it all the same; the controller notices and publishes again, and the gateways
+keep what they have.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from portico.codecs.snapshot import UnreadableSnapshot, dump, load
+from portico.routing import RouteTable
+
+STREAM = "portico:routes"
+BLOCK = 1.0
+"""Seconds that one read waits for the next table."""
+TIMEOUT = 3.0
+"""Seconds after which Redis counts as gone; longer than a read may block."""
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
+"""Seconds between two attempts to reach Redis."""
+
+_FIELD = b"table"
+_START = "0"
+
+_log = logging.getLogger(__name__)
+
+
+class BackplaneUnavailable(Exception):
+    """Redis cannot be reached."""
+
+
+class Backplane:
+    """Both ends of the stream."""
+
+    def __init__(self, redis: Redis) -> None:
+        # redis-py types an answer as everything that any protocol and decoding may give.
+        self._redis: Any = redis
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str) -> AsyncIterator["Backplane"]:
+        """A backplane on the Redis at `url`, which need not be there yet."""
+        redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        try:
+            yield cls(redis)
+        finally:
+            await redis.aclose()
+
+    async def publish(self, table: RouteTable) -> str:
+        """Puts `table` in force for all gateways; returns its id in the stream. Raises BackplaneUnavailable."""
+        try:
+            added = await self._redis.xadd(STREAM, {_FIELD: dump(table)}, maxlen=1, approximate=False)
+        except (RedisError, OSError) as error:
+            raise BackplaneUnavailable(f"Redis does not take the route table: {error}") from error
+        return str(added.decode())
+
+    async def newest(self) -> tuple[str, RouteTable | None]:
+        """The id in the stream and the table last published; ("", None) if there is none.
+
+        The table is None also where its format is that of another release. Raises BackplaneUnavailable.
+        """
+        try:
+            entries = await self._redis.xrevrange(STREAM, count=1)
+        except (RedisError, OSError) as error:
+            raise BackplaneUnavailable(f"Redis cannot be reached: {error}") from error
+        for entry, fields in entries:
+            return entry.decode(), _table(fields)
+        return "", None
+
+    @asynccontextmanager
+    async def following(self, on_table: Callable[[RouteTable], None]) -> AsyncIterator[None]:
+        """Runs `follow` for as long as the context is open."""
+        task = asyncio.create_task(self.follow(on_table), name="follow routes")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def follow(self, on_table: Callable[[RouteTable], None]) -> None:
+        """Calls `on_table` with the table in force and with each that follows, until cancelled.
+
+        It never gives up: while Redis is gone it tries again, and begins from the start of the stream then.
+        """
+        last, backoff = _START, FIRST_BACKOFF
+        while True:
+            try:
+                streams = await self._redis.xread({STREAM: last}, count=1, block=int(BLOCK * 1000))
+            except (RedisError, OSError) as error:
+                if backoff == FIRST_BACKOFF:
+                    _log.warning("routes stay as they are, Redis cannot be reached: %s", error)
+                await asyncio.sleep(backoff)
+                last, backoff = _START, min(backoff * 2, LAST_BACKOFF)
+                continue
+            if backoff != FIRST_BACKOFF:
+                _log.info("Redis is back")
+                backoff = FIRST_BACKOFF
+            for _, entries in streams:
+                for entry, fields in entries:
+                    last = entry.decode()
+                    table = _table(fields)
+                    if table is not None:
+                        on_table(table)
+
+
+def _table(fields: dict[bytes, bytes]) -> RouteTable | None:
+    try:
+        return load(fields.get(_FIELD, b""))
+    except UnreadableSnapshot as error:
+        _log.error("%s", error)
+        return None

@@ -1,0 +1,86 @@
+"""Judges a TorchServe archive (`.mar`) without running or unpacking anything of it. Called by `repository` for files that
+have settled.
+
+The format is that of torch-model-archiver 0.12: a zip file with `MAR-INF/MANIFEST.json`.
+"""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from portico.controller.scan import Rejected, is_version
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_MEMBERS = 100_000
+MAX_UNPACKED_BYTES = 64 << 30
+DEFAULT_VERSION = "1.0"
+"""TorchServe's version for an archive that names none (ModelManager.createModelArchive)."""
+
+
+def archive_version(path: Path) -> str:
+    """The model version inside the archive at `path`, after everything that can be checked has been.
+
+    Raises Rejected with the reason for what TorchServe could not load, or should not; OSError if it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_size(members)
+            for member in members:
+                _check_name(member.filename)
+            version = _check_manifest(_manifest(archive), {member.filename for member in members})
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Rejected(f"the archive is cut off or broken: {error}") from error
+    if broken is not None:
+        raise Rejected(f"the archive is cut off or broken: checksum of '{broken}'")
+    return version
+
+
+def _check_size(members: list[zipfile.ZipInfo]) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise Rejected(f"the archive holds more than {MAX_MEMBERS} files")
+    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise Rejected(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+
+
+def _check_name(name: str) -> None:
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        raise Rejected(f"the archive names a path outside of itself: '{name}'")
+
+
+def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
+    try:
+        member = archive.getinfo(MANIFEST)
+    except KeyError:
+        raise Rejected(f"the archive has no {MANIFEST}: make it with torch-model-archiver") from None
+    if member.file_size > MAX_MANIFEST_BYTES:
+        raise Rejected(f"{MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        manifest = json.loads(archive.read(member))
+    except (ValueError, RecursionError) as error:
+        raise Rejected(f"{MANIFEST} is no JSON: {error}") from error
+    model = manifest.get("model") if isinstance(manifest, dict) else None
+    if not isinstance(model, dict):
+        raise Rejected(f"{MANIFEST} has no object 'model'")
+    return model
+
+
+def _check_manifest(model: dict[str, Any], members: set[str]) -> str:
+    version = model.get("modelVersion", DEFAULT_VERSION)
+    if not isinstance(version, str) or not is_version(version):
+        raise Rejected(f"{MANIFEST} has the model version {version!r}: allowed are letters, digits, '_', '.', '+', '-'")
+    for key in ("modelFile", "serializedFile", "handler", "requirementsFile", "configFile"):
+        name = model.get(key)
+        if name is None:
+            continue
+        if not isinstance(name, str):
+            raise Rejected(f"{MANIFEST} has no text as its '{key}'")
+        # "handler" is a file, "file.py:function", or the name of one of TorchServe's own handlers.
+        file = name.partition(":")[0] if key == "handler" else name
+        if file not in members and (key != "handler" or file.endswith(".py")):
+            raise Rejected(f"{MANIFEST} names the {key} '{file}', which is not in the archive")
+    return version

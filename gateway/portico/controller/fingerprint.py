@@ -1,0 +1,31 @@
+"""The digest of a version's files: the identity of what is loaded, in the servable's name and in every cache key."""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+from portico.controller.inventory import FileStamp
+
+CHUNK = 1 << 20
+
+
+def fingerprint(root: Path, files: Iterable[FileStamp]) -> str:
+    """32 hexadecimal digits over names, sizes and contents of `files` below `root` (or of `root` itself, where the one
+    name is empty). Raises OSError when a file cannot be read.
+    """
+    digest = blake2b(digest_size=16)
+    for name, *_ in sorted(files):
+        content, size = _content(root / name if name else root)
+        digest.update(f"{len(name.encode())}:{name}:{size}:".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> tuple[bytes, int]:
+    """The digest of one file and its length in bytes, read in chunks."""
+    digest, size = blake2b(digest_size=16), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.digest(), size

@@ -1,0 +1,71 @@
+"""What lies in the model repository, in two forms: as `scan` found it, and as `settle` has judged it for `plan`.
+Frozen data only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from portico.controller.servable import Servable
+from portico.routing import Server
+
+FileStamp = tuple[str, int, int, int, int]
+"""Name relative to the version, size in bytes, mtime and ctime in ns, inode: changes whenever a file may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVersion:
+    """A version as it lies there, not opened yet. `version` is empty where only the archive knows it.
+
+    `path` is relative to the repository: the SavedModel's folder, or the archive. `newest` is the latest time stamp of
+    its files in seconds since the epoch. A `problem` says why it cannot be a version, whatever its files hold.
+    """
+
+    version: str
+    server: Server
+    path: str
+    files: tuple[FileStamp, ...] = ()
+    newest: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A name in the repository with the versions below it. A `problem` concerns the name as a whole."""
+
+    name: str
+    versions: tuple[FoundVersion, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that one scan found, by model name."""
+
+    models: Mapping[str, FoundModel] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFiles:
+    """A judged version: a `servable` that can be loaded, or a `problem`, or neither while its files still change."""
+
+    version: str
+    servable: Servable | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model's judged versions, oldest first. With a `problem` none of them may be loaded."""
+
+    name: str
+    server: Server | None
+    versions: tuple[VersionFiles, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What should be served, by model name: the plan's first input."""
+
+    models: Mapping[str, ModelFiles] = field(default_factory=lambda: MappingProxyType({}))

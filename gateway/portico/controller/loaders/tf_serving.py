@@ -1,0 +1,218 @@
+"""Drives TF Serving through its `tensorflow.serving.ModelService`.
+
+Its configuration is one list that is replaced whole; it cannot be read back. So this adapter remembers for each replica
+what it has put there, and takes up from the status calls what another controller did before it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from google.protobuf.wrappers_pb2 import Int64Value
+
+from portico.codecs.signatures import decode_signatures
+from portico.controller.loaders import LoaderError, LoadState, Report, Status
+from portico.controller.loaders.channels import CallFailed, Channels, TimedOut, resolve
+from portico.controller.loaders.rotation import Rotation
+from portico.controller.servable import Servable
+from portico.routing import Server, Signature
+from portico.wire import tf_serving_pb2 as tfs
+
+PLATFORM = "tensorflow"
+MISSING_PATIENCE = 10.0
+"""Seconds that a reload waits for the folder of a model to come back, or for the model to be unloaded."""
+
+_MODELS = "/tensorflow.serving.ModelService"
+_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+_SIGNATURE_DEF = "signature_def"
+_State = tfs.ModelVersionStatus.State
+_STATES: Mapping[int, LoadState] = {
+    _State.START: LoadState.LOADING,
+    _State.LOADING: LoadState.LOADING,
+    _State.AVAILABLE: LoadState.READY,
+    _State.UNLOADING: LoadState.UNLOADING,
+}
+
+_NOBODY = Servable("portico", "", "1", Server.TF_SERVING, "1", "", "")
+"""Asked for when there is nothing to ask for, to see whether somebody answers."""
+
+
+@dataclass(slots=True)
+class _Replica:
+    """What one replica was told to serve; `sent` is the list that it has accepted."""
+
+    wanted: dict[str, Servable] = field(default_factory=dict)
+    loading: set[str] = field(default_factory=set)
+    sent: frozenset[str] | None = None
+    ready: dict[str, Status] = field(default_factory=dict)
+    rotation: Rotation = field(default_factory=Rotation)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def note(self, servable: Servable, status: Status | None) -> None:
+        """Takes up what is there, and drops what is not: the replica was restarted, or has lost the files."""
+        if status and status.state is not LoadState.FAILED:
+            self.wanted.setdefault(servable.name, servable)
+        elif servable.name in self.wanted and servable.name not in self.loading:
+            del self.wanted[servable.name]
+            self.sent = None
+
+
+class TFServing:
+    """Implements `Loader`. `target` is host:port of the gRPC API, `models` is the `repository` as TF Serving sees it."""
+
+    server = Server.TF_SERVING
+
+    def __init__(self, target: str, repository: Path, models: str, load_timeout: float) -> None:
+        self._target = target
+        self._repository = repository
+        self._models = models.rstrip("/")
+        self._load_timeout = load_timeout
+        self._channels = Channels()
+        self._replicas: dict[str, _Replica] = {}
+        self._signatures: dict[str, Mapping[str, Signature]] = {}
+
+    async def replicas(self) -> tuple[str, ...]:
+        addresses = await resolve(self._target)
+        await self._channels.keep(addresses)
+        for address in self._replicas.keys() - set(addresses):
+            del self._replicas[address]
+        return addresses
+
+    async def report(self, address: str, known: Iterable[Servable]) -> Report:
+        replica = self._replica(address)
+        asked = {servable.name: servable for servable in (*known, *replica.wanted.values())}
+        again = replica.rotation.next(replica.ready.keys() & asked.keys())
+        states = {name: await self._status(address, asked[name]) for name in again}
+        if all(status and status.state is LoadState.READY for status in states.values()):
+            states |= {name: status for name, status in replica.ready.items() if name in asked and name not in states}
+        for name, servable in asked.items():
+            if name not in states:
+                states[name] = await self._status(address, servable)
+        if not states:
+            await self._status(address, _NOBODY)
+        for name, status in states.items():
+            replica.note(asked[name], status)
+        found = {name: status for name, status in states.items() if status and status.state is not LoadState.FAILED}
+        replica.ready = {name: status for name, status in found.items() if status.state is LoadState.READY}
+        return found
+
+    async def load(self, address: str, servable: Servable) -> None:
+        replica = self._replica(address)
+        if replica.sent and servable.name in replica.sent and servable.name not in replica.wanted:
+            # It failed before. TF Serving tries again only what was out of its list in between.
+            await self._reload(address, replica)
+        replica.wanted[servable.name] = servable
+        replica.loading.add(servable.name)
+        try:
+            await self._reload(address, replica)
+            status = await self._status(address, servable)
+            if status is None or status.state is LoadState.FAILED:
+                raise LoaderError(status.reason if status else "TF Serving did not find its files")
+        except LoaderError:
+            replica.wanted.pop(servable.name, None)
+            raise
+        finally:
+            replica.loading.discard(servable.name)
+
+    async def unload(self, address: str, name: str) -> None:
+        replica = self._replica(address)
+        replica.wanted.pop(name, None)
+        await self._reload(address, replica)
+        if not any(name in other.wanted for other in self._replicas.values()):
+            self._signatures.pop(name, None)
+
+    async def close(self) -> None:
+        await self._channels.close()
+
+    def _replica(self, address: str) -> _Replica:
+        return self._replicas.setdefault(address, _Replica())
+
+    async def _reload(self, address: str, replica: _Replica) -> None:
+        """Sends the list as it is when its turn comes; what has joined in the meantime goes with it."""
+        await asyncio.sleep(0)
+        async with replica.turn:
+            await self._drop_missing(replica)
+            names = frozenset(replica.wanted)
+            if names == replica.sent:
+                return
+            request = tfs.ReloadConfigRequest()
+            request.config.model_config_list.config.extend(
+                self._config(servable) for _, servable in sorted(replica.wanted.items())
+            )
+            replica.sent = None
+            method = f"{_MODELS}/HandleReloadConfigRequest"
+            try:
+                await self._channels.call(address, method, request, tfs.ReloadConfigResponse, self._load_timeout)
+            except TimedOut as error:
+                raise LoaderError(f"TF Serving did not load it within {self._load_timeout:.0f} s") from error
+            except CallFailed as error:
+                # UNKNOWN says that some model in the list failed to load. The list is in force all the same.
+                if error.code is not grpc.StatusCode.UNKNOWN:
+                    raise LoaderError(f"TF Serving refused its configuration: {error}") from error
+            replica.sent = names
+
+    async def _drop_missing(self, replica: _Replica) -> None:
+        """Keeps models without a folder out of the list: with one of them TF Serving loads nothing any more, and a
+        reload that waits for a load then waits without end, with every later one behind it.
+
+        Folders that are replaced are gone for a moment, and deleted models are about to be unloaded: it waits for that.
+        """
+        deadline = time.monotonic() + MISSING_PATIENCE
+        while missing := await asyncio.to_thread(self._missing, list(replica.wanted.values())):
+            if time.monotonic() >= deadline:
+                for name in missing:
+                    replica.wanted.pop(name, None)
+                return
+            await asyncio.sleep(0.1)
+
+    def _missing(self, servables: list[Servable]) -> list[str]:
+        return [servable.name for servable in servables if not (self._repository / servable.model).is_dir()]
+
+    def _config(self, servable: Servable) -> tfs.ModelConfig:
+        config = tfs.ModelConfig(
+            name=servable.name, base_path=f"{self._models}/{servable.model}", model_platform=PLATFORM
+        )
+        config.model_version_policy.specific.versions.append(int(servable.servable_version))
+        return config
+
+    async def _status(self, address: str, servable: Servable) -> Status | None:
+        request = tfs.GetModelStatusRequest(model_spec=_spec(servable))
+        try:
+            answer = await self._channels.call(
+                address, f"{_MODELS}/GetModelStatus", request, tfs.GetModelStatusResponse
+            )
+        except CallFailed as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+        for version in answer.model_version_status:
+            if version.state == _State.END:
+                failed = version.status.error_code != 0
+                return Status(LoadState.FAILED, _explain(version.status.error_message, servable)) if failed else None
+            state = _STATES.get(version.state)
+            if state is LoadState.READY:
+                return Status(state, signatures=await self._signatures_of(address, servable))
+            return Status(state) if state else None
+        return None
+
+    async def _signatures_of(self, address: str, servable: Servable) -> Mapping[str, Signature]:
+        """A name stands for one content, so it is asked for once."""
+        known = self._signatures.get(servable.name)
+        if known is not None:
+            return known
+        request = tfs.GetModelMetadataRequest(model_spec=_spec(servable), metadata_field=[_SIGNATURE_DEF])
+        answer = await self._channels.call(address, _METADATA, request, tfs.GetModelMetadataResponse)
+        signatures = tfs.SignatureDefMap()
+        answer.metadata[_SIGNATURE_DEF].Unpack(signatures)
+        return self._signatures.setdefault(servable.name, decode_signatures(signatures))
+
+
+def _spec(servable: Servable) -> tfs.ModelSpec:
+    return tfs.ModelSpec(name=servable.name, version=Int64Value(value=int(servable.servable_version)))
+
+
+def _explain(text: str, servable: Servable) -> str:
+    return f"TF Serving could not load it: {text.replace(servable.name, servable.model)}"

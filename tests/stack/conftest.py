@@ -1,0 +1,42 @@
+"""One stack of real processes for all tests of this folder, serving a copy of the demo repository."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portico.local import layout
+from portico.local.stack import Stack
+
+RUNNING = pytest.StashKey[Stack]()
+MODELS_SECONDS = 240.0
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """Everything running, every demo model ready. A test that stops a part starts it again."""
+    repository = tmp_path_factory.mktemp("stack") / "model-repository"
+    shutil.copytree(layout.ROOT / "model-repository", repository)
+    with Stack(repository) as running:
+        pytestconfig.stash[RUNNING] = running
+        models = running.wait_for_models(MODELS_SECONDS)
+        assert {model.name for model in models if model.ready} == {"iris", "digits"}, f"{models}\n{running.tails()}"
+        yield running
+        del pytestconfig.stash[RUNNING]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failure is shown with the last log lines of every process."""
+    report = yield
+    running = item.config.stash.get(RUNNING, None)
+    if report.failed and running is not None:
+        report.sections.append(("Logs of the stack", running.tails()))
+    return report
+
+
+@pytest.fixture
+def repository(stack: Stack) -> Path:
+    """The model repository that the stack serves; what a test puts there it takes away again."""
+    return stack.models

