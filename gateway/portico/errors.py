@@ -44,7 +44,7 @@ class ModelNotFound(NotFound):
         match on them.
         """
         names = list(known)
-        close = get_close_matches(name, names, n=3, cutoff=0.5) or sorted(names)[:3]
+        close = get_close_matches(name, names, n=3, cutoff=0.6) or sorted(names)[:3]
         hint = f" Did you mean {', '.join(close)}?" if close else " The model repository is empty."
         return cls(f"Servable not found for request: Latest({name}). There is no model named '{name}'.{hint}")
 

@@ -94,7 +94,7 @@ async def gateway(
     if method == "Wait":
         seen["begun"] += 1
         # pyvoy answers `receive` at once with an empty http.request as long as the client is there.
-        while not release.is_set() and (await receive())["type"] != "http.disconnect":
+        while not release.is_set() and (await receive())["type"] != "http.disconnect":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         seen["ended"] += 1
     if method == "Release":

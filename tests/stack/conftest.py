@@ -1,10 +1,15 @@
 """One stack of real processes for all tests of this folder, serving a copy of the demo repository."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # door.py; importlib's mode of pytest does not find what lies beside
+
+from door import Door
 
 from portico.local import layout
 from portico.local.stack import Stack
@@ -36,7 +41,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+@pytest.fixture(scope="session")
+def door(stack: Stack) -> Door:
+    """A client of the stack's port for clients."""
+    return Door(stack.addresses.clients)
+
+
+@pytest.fixture(scope="session")
+def tf_python() -> Path:
+    """The Python that has TensorFlow and TF Serving's own stubs."""
+    return layout.TF_SERVING_PYTHON
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> Path:
+    """The Python that has PyTorch and TorchServe's own stubs."""
+    return layout.TORCHSERVE_BIN / "python"
+
+
 @pytest.fixture
 def repository(stack: Stack) -> Path:
     """The model repository that the stack serves; what a test puts there it takes away again."""
     return stack.models
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> Path:
+    """The Python that has torch and TorchServe."""
+    return layout.TORCHSERVE_PYTHON

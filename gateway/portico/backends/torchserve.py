@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 NAME = "TorchServe"
 
+_UNREACHABLE = f"{NAME} cannot be reached now. Try again in a few seconds."
+_ENVOYS = (502, 503, 504)
+
 _CONTENT_TYPE = "Content-Type"
 
 PARTS = "parts"
@@ -89,14 +92,14 @@ class TorchServe:
             raise DeadlineExceeded(f"{NAME} did not answer within {timeout:.3g} s.") from error
         except aiohttp.ClientError as error:
             log.debug("%s cannot be reached: %s", NAME, error)
-            raise Unavailable(f"{NAME} cannot be reached now. Try again in a few seconds.") from error
+            raise Unavailable(_UNREACHABLE) from error
         if response.status != HTTPStatus.OK:
             self._refuse(response.status, answer, {route.servable: route.model})
         return raw_response(answer, response.headers.get(_CONTENT_TYPE, ""))
 
     def _refuse(self, status: int, answer: bytes, hidden: Mapping[str, str]) -> None:
-        """Raises what TorchServe's error answer, {"code", "type", "message"}, means."""
-        text = _message(answer)
+        """Raises what TorchServe's error answer, {"code", "type", "message"}, means; an answer without is Envoy's."""
+        text = _message(answer) or (_UNREACHABLE if status in _ENVOYS else f"{NAME} gave no reason.")
         for inner, outer in hidden.items():
             text = text.replace(inner, outer)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -115,7 +118,8 @@ class TorchServe:
 
 
 def _message(answer: bytes) -> str:
+    """TorchServe's text, empty if the answer is not in its form."""
     try:
         return str(orjson.loads(answer)["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.decode(errors="replace")[:500] or "TorchServe gave no reason."
+        return ""

@@ -1,5 +1,5 @@
-"""Judges a TorchServe archive (`.mar`) without running or unpacking anything of it. Called by `repository` for files that
-have settled.
+"""Judges a TorchServe archive (`.mar`) without running or unpacking anything of it. Called by `repository` for files
+that have settled.
 
 The format is that of torch-model-archiver 0.12: a zip file with `MAR-INF/MANIFEST.json`.
 """

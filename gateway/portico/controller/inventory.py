@@ -47,11 +47,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """A judged version: a `servable` that can be loaded, or a `problem`, or neither while its files still change."""
+    """A judged version: a `servable` that can be loaded, or a `problem`, or neither while its files still change.
+
+    `since` is when the files were first seen like this (monotonic seconds).
+    """
 
     version: str
     servable: Servable | None = None
     problem: str = ""
+    since: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

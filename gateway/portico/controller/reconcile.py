@@ -119,11 +119,14 @@ class Reconciler:
         self._inventory = await self._look()
         if self._inventory is None:
             return
-        names = {servable.name for servable in _known(published, self._inventory)}
-        self._failures = {key: failure for key, failure in self._failures.items() if key[1] in names}
+        self._forget_failures()
         decided = plan(self._inventory, fleets, published, self._drained(published, fleets))
         self._act(decided)
         await self._publish(published, decided.table)
+
+    def _forget_failures(self) -> None:
+        old = time.monotonic() - LAST_RETRY
+        self._failures = {key: failure for key, failure in self._failures.items() if failure.until > old}
 
     async def _look(self) -> Inventory | None:
         try:
@@ -135,7 +138,7 @@ class Reconciler:
         return found
 
     async def _newest(self) -> RouteTable | None:
-        """The table that gateways have. None if that is not known: then nothing may be unloaded, nor anything else done."""
+        """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is done."""
         try:
             entry, table = await self._publisher.newest()
         except BackplaneUnavailable as error:
@@ -158,10 +161,17 @@ class Reconciler:
         except BackplaneUnavailable as error:
             self._trouble("Redis", str(error))
             return
-        for model, version, what in changes(published, table):
+        for model, version, what in changes(published, table, self._ages()):
             _log.info("model %s version %s: %s", model, version or "?", what)
         self._published = table
         self._wake.set()
+
+    def _ages(self) -> dict[str, float]:
+        """Seconds since the files of each servable came."""
+        now = time.monotonic()
+        models = self._inventory.models.values() if self._inventory else ()
+        found = (version for model in models for version in model.versions)
+        return {version.servable.name: now - version.since for version in found if version.servable}
 
     async def _ask(self, published: RouteTable, lying: Inventory) -> dict[Server, Fleet]:
         known = _known(published, lying)
@@ -212,7 +222,8 @@ class Reconciler:
         for action in decided.actions:
             name = action.servable.name if isinstance(action, Load) else action.name
             key = (action.address, name)
-            if key in self._tasks:
+            failure = self._failures.get(key)
+            if key in self._tasks or (failure and time.monotonic() < failure.until):
                 continue
             state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
             work = self._load(action, key) if isinstance(action, Load) else self._unload(action)
@@ -233,9 +244,7 @@ class Reconciler:
             _log.warning("%s: not loaded: %s", where, error)
             return
         except LoaderError as error:
-            before = self._failures.get(key)
-            pause = min(before.pause * 2, LAST_RETRY) if before else self._retry
-            self._failures[key] = _Failure(str(error), time.monotonic() + pause, pause)
+            self._failed(key, error)
             _log.error("%s: failed after %.2f s: %s", where, time.monotonic() - started, error)
             return
         self._failures.pop(key, None)
@@ -246,10 +255,17 @@ class Reconciler:
         try:
             await self._loaders[action.server].unload(action.address, action.name)
         except LoaderError as error:
+            self._failed((action.address, action.name), error)
             _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
             return
         took = time.monotonic() - started
         _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)
+
+    def _failed(self, key: _Key, error: LoaderError) -> None:
+        """Waits before it tries the same again, longer each time."""
+        before = self._failures.get(key)
+        pause = min(before.pause * 2, LAST_RETRY) if before else self._retry
+        self._failures[key] = _Failure(str(error), time.monotonic() + pause, pause)
 
     def _trouble(self, part: str, text: str) -> None:
         """Logs the trouble that a part has when it begins, changes or ends."""

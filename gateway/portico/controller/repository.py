@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from portico.controller.archive import archive_version
@@ -14,7 +15,7 @@ from portico.controller.inventory import FileStamp, FoundVersion, Inventory, Mod
 from portico.controller.saved_model import check_saved_model
 from portico.controller.scan import Rejected, reason, scan
 from portico.controller.servable import Servable, version_key
-from portico.controller.settle import SettledModel, Settler
+from portico.controller.settle import SeenModel, SeenVersion, Settler
 from portico.routing import Server
 
 READERS = 2
@@ -68,12 +69,13 @@ class Repository:
         """Stops reading; a file that is being read is read to its end."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def _start_judging(self, models: Iterable[SettledModel]) -> dict[_Key, asyncio.Future[VersionFiles]]:
+    def _start_judging(self, models: Iterable[SeenModel]) -> dict[_Key, asyncio.Future[VersionFiles]]:
         loop = asyncio.get_running_loop()
         wanted = {}
         for model in models:
-            for found, settled in model.versions:
-                if settled and not found.problem:
+            for seen in model.versions:
+                found = seen.found
+                if seen.settled and not found.problem:
                     key = (model.name, found.path, found.files)
                     wanted[key] = self._judged.get(key) or loop.run_in_executor(
                         self._readers, judge, self._root, model.name, found
@@ -83,18 +85,19 @@ class Repository:
         self._judged = wanted
         return wanted
 
-    def _files(self, model: SettledModel) -> ModelFiles:
+    def _files(self, model: SeenModel) -> ModelFiles:
         versions = sorted(
-            (self._version(model.name, found, settled) for found, settled in model.versions),
+            (self._version(model.name, seen) for seen in model.versions),
             key=lambda version: version_key(version.version),
         )
-        servers = {found.server for found, _ in model.versions if found.path}
+        servers = {seen.found.server for seen in model.versions if seen.found.path}
         return ModelFiles(model.name, servers.pop() if len(servers) == 1 else None, tuple(versions), model.problem)
 
-    def _version(self, model: str, found: FoundVersion, settled: bool) -> VersionFiles:
-        if not settled:
-            return VersionFiles(found.version)
-        if found.problem:
-            return VersionFiles(found.version, problem=found.problem)
-        future = self._judged[(model, found.path, found.files)]
-        return future.result() if future.done() else VersionFiles(found.version)
+    def _version(self, model: str, seen: SeenVersion) -> VersionFiles:
+        found = seen.found
+        if seen.settled and found.problem:
+            return VersionFiles(found.version, problem=found.problem, since=seen.since)
+        future = self._judged.get((model, found.path, found.files)) if seen.settled else None
+        if future is None or not future.done():
+            return VersionFiles(found.version, since=seen.since)
+        return replace(future.result(), since=seen.since)

@@ -22,10 +22,10 @@ MAX_FILES = 100_000
 MAX_DEPTH = 32
 MAX_TF_VERSION = 2**63 - 1
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.]|-(?!-)){0,126}")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_]|-(?!-)|\.(?!\.)){0,126}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 _TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".swp", ".filepart", ".crdownload", ".download")
-_NAME_RULE = "allowed are up to 127 letters, digits, '_', '.' and single '-', beginning with a letter or a digit"
+_NAME_RULE = "allowed are up to 127 letters, digits, '_', single '-' and single '.', beginning with a letter or digit"
 
 
 class Rejected(Exception):
@@ -64,7 +64,7 @@ def _ignored(name: str) -> bool:
 
 def _top_level(root: str, entry: os.DirEntry[str]) -> FoundModel | None:
     is_archive = entry.name.endswith(ARCHIVE)
-    name = entry.name.removesuffix(ARCHIVE)
+    name = _printable(entry.name.removesuffix(ARCHIVE))
     try:
         _stay_inside(root, entry)
         is_folder = entry.is_dir()
@@ -126,7 +126,8 @@ def _version(root: str, entry: os.DirEntry[str]) -> FoundVersion | None:
     except FileNotFoundError:
         return None
     except (OSError, Rejected) as error:
-        return FoundVersion(entry.name, server, os.path.relpath(entry.path, root), problem=reason(error))
+        name, path = _printable(entry.name), _printable(os.path.relpath(entry.path, root))
+        return FoundVersion(name, server, path, problem=reason(error))
 
 
 def _check_number(name: str) -> None:
@@ -183,6 +184,11 @@ def _stay_inside(root: str, entry: os.DirEntry[str]) -> None:
 def reason(error: OSError | Rejected) -> str:
     """What is shown to the user."""
     if isinstance(error, Rejected):
-        return str(error)
+        return _printable(str(error))
     name = os.path.basename(str(error.filename or ""))
-    return f"cannot be read: {error.strerror or error}{f': {name}' if name else ''}"
+    return _printable(f"cannot be read: {error.strerror or error}{f': {name}' if name else ''}")
+
+
+def _printable(text: str) -> str:
+    """File names may be no text at all; JSON must be."""
+    return text.encode(errors="backslashreplace").decode()

@@ -16,14 +16,23 @@ _Signature = tuple[tuple[FileStamp, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
-class SettledModel:
-    """A model's versions, each with whether it has settled, oldest first; a `problem` of the name only once it settled.
+class SeenVersion:
+    """A version, whether it has settled, and since when (monotonic seconds) it is as it is.
 
-    A version that has just vanished is still there, and not settled: files are often replaced by removing them first.
+    One that has just vanished is still there, and not settled: files are often replaced by removing them first.
     """
 
+    found: FoundVersion
+    settled: bool
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeenModel:
+    """A model's versions; or a `problem` of the name as a whole, once that has settled."""
+
     name: str
-    versions: tuple[tuple[FoundVersion, bool], ...] = ()
+    versions: tuple[SeenVersion, ...] = ()
     problem: str = ""
 
 
@@ -45,7 +54,7 @@ class Settler:
         self._settle = settle
         self._seen: dict[_Key, _Seen] = {}
 
-    def observe(self, listing: Listing, monotonic: float, wall: float) -> Mapping[str, SettledModel]:
+    def observe(self, listing: Listing, monotonic: float, wall: float) -> Mapping[str, SeenModel]:
         """What `listing` looks like with the past in mind, by model name.
 
         `monotonic` (seconds) measures how long something stayed the same, `wall` (seconds since the epoch) how old
@@ -77,8 +86,8 @@ class Settler:
         if now - seen.missing_since >= self._settle:
             del self._seen[key]
 
-    def _settled(self, name: str, seen: Iterable[_Seen], now: float, wall: float) -> SettledModel:
-        versions: list[tuple[FoundVersion, bool]] = []
+    def _settled(self, name: str, seen: Iterable[_Seen], now: float, wall: float) -> SeenModel:
+        versions: list[SeenVersion] = []
         problem = ""
         for one in seen:
             unchanged = now - one.since >= self._settle
@@ -86,8 +95,8 @@ class Settler:
             settled = one.missing_since is None and (unchanged or old)
             if not one.found.path and settled:
                 problem = one.found.problem
-            versions.append((one.found, settled))
-        return SettledModel(name, () if problem else tuple(versions), problem)
+            versions.append(SeenVersion(one.found, settled, one.since))
+        return SeenModel(name, () if problem else tuple(versions), problem)
 
 
 def _tracked(model: FoundModel) -> Iterable[FoundVersion]:

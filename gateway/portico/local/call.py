@@ -8,8 +8,10 @@ import argparse
 import base64
 import importlib
 import json
+import mimetypes
 import pkgutil
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -80,19 +82,23 @@ def unary(address: str, method: str, request: str) -> int:
 def rest(url: str, body: str | None) -> int:
     """One REST call; like curl, but here where curl is not."""
     data = None if body is None else Path(body[1:]).read_bytes() if body.startswith("@") else body.encode()
-    headers = {"content-type": "application/octet-stream" if body and body.startswith("@") else "application/json"}
+    is_file = body is not None and body.startswith("@")
+    content_type = mimetypes.guess_type(str(body))[0] if is_file else "application/json"
+    headers = {"content-type": content_type or "application/octet-stream"}
     request = urllib.request.Request(url, data, headers)  # noqa: S310 - whoever runs this gives the URL
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    began = time.monotonic()
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
             print(response.read().decode(errors="replace"))
+            print(f"seconds: {time.monotonic() - began:.6f}")
             if found := response.headers.get("x-cache"):
                 print(f"x-cache: {found}")
             return 0
     except urllib.error.HTTPError as error:
         print(f"{error.code}: {error.read().decode(errors='replace')}", file=sys.stderr)
-    except urllib.error.URLError as error:
-        print(error.reason, file=sys.stderr)
+    except OSError as error:
+        print(error, file=sys.stderr)
     return 1
 
 
@@ -119,7 +125,7 @@ def with_files(value: Any) -> Any:
 
 
 def readable(message: Message) -> dict[str, Any]:
-    """The fields that are set, for a person: bytes as the text they are, float32 with no more digits than it has."""
+    """The fields that are set, for a person: bytes as the JSON or text they are, float32 with the digits that it has."""
     return {field.name: shown(field, value) for field, value in message.ListFields()}
 
 
@@ -132,12 +138,20 @@ def shown(field: FieldDescriptor, value: Any) -> Any:
     return [single(field, item) for item in value] if field.is_repeated else single(field, value)
 
 
+def text_of(value: bytes) -> Any:
+    """The JSON or the text that bytes are; what is no text keeps its bytes as escapes."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value.decode(errors="backslashreplace")
+
+
 def single(field: FieldDescriptor, value: Any) -> Any:
     """One value, of a field that may be repeated."""
     if isinstance(value, Message):
         return readable(value)
     if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
+        return text_of(value)
     if field.type == FieldDescriptor.TYPE_FLOAT:
         return float(str(np.float32(value)))
     return field.enum_type.values_by_number[value].name if field.enum_type is not None else value

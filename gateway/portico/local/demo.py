@@ -16,6 +16,7 @@ from portico.local.board import Paint
 
 CALL = ".venv/gateway/bin/python -m portico.local.call"
 PICTURE = "examples/digits/seven.png"
+DRAWING = "examples/digits/request.json"
 CALL_SECONDS = 60.0
 
 
@@ -30,14 +31,15 @@ class Call:
 
 def calls(port: int, curl: bool) -> list[Call]:
     """A prediction by each of the protocols that clients have, then a cache miss and a hit."""
-    fresh = infer_body(7.7, 3.0, 6.1, 2.3)
+    url = f"http://127.0.0.1:{port}/predictions/digits"
+    repeated = cache_status(url, curl)
     return [
         Call("TF Serving, gRPC: Predict", "iris", predict(port)),
         Call("Open Inference, REST: infer", "iris", post_json(port, curl, infer_body(6.2, 2.9, 4.3, 1.3))),
         Call("TorchServe, REST: /predictions", "digits", post_picture(port, curl)),
         Call("TorchServe, gRPC: Predictions", "digits", predictions(port)),
-        Call("The cache, first call: a miss", "iris", cache_status(port, curl, fresh)),
-        Call("The cache, same call again: a hit", "iris", cache_status(port, curl, fresh)),
+        Call("The cache, first call: a miss", "digits", repeated),
+        Call("The cache, same call again: a hit", "digits", repeated),
     ]
 
 
@@ -80,13 +82,12 @@ def post_picture(port: int, curl: bool) -> str:
     return f"{CALL} rest {url} @{PICTURE}"
 
 
-def cache_status(port: int, curl: bool, body: str) -> str:
-    """The same infer, of which only the cache's header and the time are shown."""
+def cache_status(url: str, curl: bool) -> str:
+    """A call of which only the cache's header and the time are shown."""
     if not curl:
-        return f"{post_json(port, curl, body)} | grep -v outputs"
-    return (
-        f"{post_json(port, curl, body)} -o /dev/null -D - -w 'seconds: %{{time_total}}\\n' | grep -E 'x-cache|seconds'"
-    )
+        return f"{CALL} rest {url} @{DRAWING} | grep -E 'x-cache|seconds'"
+    quiet = "-o /dev/null -D - -w 'seconds: %{time_total}\\n' | grep -E 'x-cache|seconds'"
+    return f"curl -sS {url} -H 'content-type: application/json' --data-binary @{DRAWING} {quiet}"
 
 
 def show(port: int, ready: Iterable[str], write: Callable[[str], object] = sys.stdout.write) -> bool:

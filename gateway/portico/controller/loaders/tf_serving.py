@@ -61,7 +61,7 @@ class _Replica:
 
 
 class TFServing:
-    """Implements `Loader`. `target` is host:port of the gRPC API, `models` is the `repository` as TF Serving sees it."""
+    """Implements `Loader`. `target` is host:port of the gRPC API, `models` the `repository` as TF Serving sees it."""
 
     server = Server.TF_SERVING
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import grpc
 
@@ -24,9 +23,6 @@ PAGE = 100
 """TorchServe gives at most 100 models at once (ApiUtils.getModelList)."""
 UNLOAD_TIMEOUT = 120.0
 """Seconds for a worker to end; TorchServe kills it after `unregister_model_timeout`."""
-
-SPELLING_BITS = 20
-"""Bits of the generation that an archive's address tells apart; the copy's name has to stay under 255 characters."""
 
 LOADS = 4
 """Loads at one time in one replica: each starts a worker process."""
@@ -50,18 +46,15 @@ class _Seen:
 class TorchServe:
     """Implements `Loader`. `target` is host:port of the management API.
 
-    `archives` is the model repository as TorchServe sees it. If it is empty, TorchServe's model store is the repository
-    itself; then only archives at its root can be loaded, because TorchServe takes no folders in the name of an archive
-    (ModelArchive.downloadModel). With it, TorchServe copies each archive into its model store first, which must be
-    writable and not be the repository, and its `allowed_urls` must let `file://<archives>/.*` through.
+    TorchServe's model store is the model repository. It takes no folders in the name of an archive, and so only those at
+    the root can be loaded (ModelArchive.downloadModel).
     """
 
     server = Server.TORCHSERVE
 
-    def __init__(self, target: str, load_timeout: float, archives: str = "") -> None:
+    def __init__(self, target: str, load_timeout: float) -> None:
         self._target = target
         self._load_timeout = load_timeout
-        self._archives = archives.rstrip("/")
         self._channels = Channels()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._seen: dict[str, _Seen] = {}
@@ -91,12 +84,14 @@ class TorchServe:
             await self._load(address, servable)
 
     async def _load(self, address: str, servable: Servable) -> None:
+        if "/" in servable.path:
+            raise LoaderError("TorchServe loads archives from the root of the model repository only: move it there")
         if await self._status(address, servable.name):
             return
         # What is left of a load that failed, or whose controller died, is in the way of the next one.
         await self.unload(address, servable.name)
         request = ts.RegisterModelRequest(
-            url=self._url(servable), model_name=servable.name, initial_workers=1, synchronous=True
+            url=servable.path, model_name=servable.name, initial_workers=1, synchronous=True
         )
         try:
             await self._call(address, "RegisterModel", request, self._load_timeout)
@@ -147,18 +142,6 @@ class TorchServe:
             return json.loads(answer.msg)
         except ValueError:
             return {"message": answer.msg}
-
-    def _url(self, servable: Servable) -> str:
-        if not self._archives:
-            if "/" in servable.path:
-                raise LoaderError("TorchServe loads archives from the root of its model store only")
-            return servable.path
-        # TorchServe names its copy after what follows the last slash, and takes no name twice. Escaped slashes bring
-        # the whole path into that name, and further ones, which mean nothing in a path, the generation.
-        bits = int(servable.name[-SPELLING_BITS // 4 :], 16)
-        slashes = "".join("%2f" if bits >> bit & 1 else "%2F" for bit in range(SPELLING_BITS))
-        escaped = quote(servable.path.removesuffix(".mar"), safe="").replace(".", "%2E")
-        return f"file://{quote(self._archives)}/{slashes}{escaped}.mar"
 
 
 def _explain(error: CallFailed, servable: Servable) -> str:

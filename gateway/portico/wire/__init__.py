@@ -1,0 +1,1 @@
+"""The protobuf modules, generated from `protos/` by `make protos`; never committed and never edited."""

@@ -1,0 +1,120 @@
+"""Fakes that implement the controller's ports: a fleet of model servers, the backplane, the model repository."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from portico.backplane import BackplaneUnavailable
+from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
+from portico.controller.loaders import LoaderError, LoadState, ReplicaUnreachable, Report, Status
+from portico.controller.servable import Servable
+from portico.routing import RouteTable, Server
+
+
+def servable(model: str, version: str = "1", content: str = "a", server: Server = Server.TF_SERVING) -> Servable:
+    """The servable of a version with some content."""
+    return Servable.of_files(model, version, server, version, f"{model}/{version}", content)
+
+
+def lying(*servables: Servable) -> Inventory:
+    """A repository in which exactly these lie, all settled."""
+    models: dict[str, list[VersionFiles]] = {}
+    for one in servables:
+        models.setdefault(one.model, []).append(VersionFiles(one.version, one))
+    server = {one.model: one.server for one in servables}
+    return Inventory({name: ModelFiles(name, server[name], tuple(found)) for name, found in models.items()})
+
+
+@dataclass
+class FakeReplica:
+    """One process of a model server. `broken` maps a servable's name to why it cannot be loaded."""
+
+    loaded: dict[str, Status] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    reachable: bool = True
+    slow: set[str] = field(default_factory=set)
+
+    def restart(self) -> None:
+        """Forgets everything that was loaded."""
+        self.loaded.clear()
+
+
+class FakeLoader:
+    """Implements `Loader` in memory, and writes down what it was told."""
+
+    def __init__(self, server: Server, *addresses: str) -> None:
+        self._server = server
+        self.fleet = {address: FakeReplica() for address in addresses}
+        self.calls: list[tuple[str, str, str]] = []
+
+    @property
+    def server(self) -> Server:
+        return self._server
+
+    async def replicas(self) -> tuple[str, ...]:
+        if not self.fleet:
+            raise ReplicaUnreachable("no such host")
+        return tuple(self.fleet)
+
+    async def report(self, address: str, known: Iterable[Servable]) -> Report:
+        return dict(self._replica(address).loaded)
+
+    async def load(self, address: str, servable: Servable) -> None:
+        replica = self._replica(address)
+        self.calls.append(("load", address, servable.name))
+        await asyncio.sleep(0)
+        while servable.name in replica.slow:
+            await asyncio.sleep(0.001)
+        if servable.name in replica.broken:
+            raise LoaderError(replica.broken[servable.name])
+        replica.loaded[servable.name] = Status(LoadState.READY)
+
+    async def unload(self, address: str, name: str) -> None:
+        self.calls.append(("unload", address, name))
+        await asyncio.sleep(0)
+        self._replica(address).loaded.pop(name, None)
+
+    async def close(self) -> None:
+        return None
+
+    def _replica(self, address: str) -> FakeReplica:
+        replica = self.fleet[address]
+        if not replica.reachable:
+            raise ReplicaUnreachable(f"{address} does not answer")
+        return replica
+
+
+class FakeBackplane:
+    """Implements the reconciler's `Publisher`; keeps every table that was published."""
+
+    def __init__(self) -> None:
+        self.tables: list[RouteTable] = []
+        self.stored: tuple[str, RouteTable] | None = None
+        self.reachable = True
+
+    async def publish(self, table: RouteTable) -> str:
+        self._check()
+        self.tables.append(table)
+        self.stored = str(len(self.tables)), table
+        return self.stored[0]
+
+    async def newest(self) -> tuple[str, RouteTable | None]:
+        self._check()
+        return self.stored or ("", None)
+
+    def _check(self) -> None:
+        if not self.reachable:
+            raise BackplaneUnavailable("no Redis")
+
+
+class FakeRepository:
+    """Implements the reconciler's `Repository`: what lies there is what the test says."""
+
+    def __init__(self, inventory: Inventory | None = None) -> None:
+        self.inventory = inventory or Inventory()
+        self.readable = True
+
+    async def look(self) -> Inventory:
+        if not self.readable:
+            raise OSError("no such folder")
+        return self.inventory

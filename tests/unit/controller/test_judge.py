@@ -1,0 +1,189 @@
+"""What is found when files are opened: archives, SavedModels, fingerprints, and the names made of them."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from portico.controller import archive
+from portico.controller.archive import archive_version
+from portico.controller.fingerprint import fingerprint
+from portico.controller.inventory import FileStamp
+from portico.controller.saved_model import check_saved_model
+from portico.controller.scan import Rejected
+from portico.controller.servable import Servable, is_generated, version_key
+from portico.routing import Server
+
+MODEL = {"modelName": "digits", "modelVersion": "2.1", "handler": "handler.py:run", "serializedFile": "weights.pt"}
+FILES = {"handler.py": b"print()\n" * 100, "weights.pt": bytes(range(256)) * 40}
+
+
+def pack(path: Path, model: Any = MODEL, files: dict[str, bytes] = FILES, manifest: bytes | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        text = json.dumps({"model": model, "runtime": "python"}).encode() if manifest is None else manifest
+        packed.writestr("MAR-INF/MANIFEST.json", text)
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return path
+
+
+def stamps(*names: str, size: int = 1) -> list[FileStamp]:
+    return [(name, size, 0, 0, 0) for name in names]
+
+
+def test_an_archive_has_the_version_of_its_manifest(tmp_path: Path) -> None:
+    """A whole archive passes, and tells its version."""
+    assert archive_version(pack(tmp_path / "a.mar")) == "2.1"
+
+
+def test_an_archive_without_a_version_has_torchserves_default(tmp_path: Path) -> None:
+    """What TorchServe calls 1.0, we call 1.0."""
+    assert archive_version(pack(tmp_path / "a.mar", {"modelName": "a", "handler": "image_classifier"})) == "1.0"
+
+
+def test_an_archive_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    """Whatever part of an archive is missing at its end, it is not taken for whole."""
+    whole = pack(tmp_path / "a.mar").read_bytes()
+    for length in range(0, len(whole), 7):
+        cut = tmp_path / "cut.mar"
+        cut.write_bytes(whole[:length])
+        with pytest.raises(Rejected, match="cut off or broken"):
+            archive_version(cut)
+
+
+def test_an_archive_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    """Contents that do not match their checksum are found."""
+    path = pack(tmp_path / "a.mar")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as packed:
+        offset = packed.getinfo("weights.pt").header_offset
+    content[offset + 60] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(Rejected, match="cut off or broken"):
+        archive_version(path)
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/etc/passwd", "a/../../b", "a\\b"])
+def test_an_archive_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """No path in an archive may escape the folder it is unpacked into."""
+    with pytest.raises(Rejected, match="outside of itself"):
+        archive_version(pack(tmp_path / "a.mar", files={**FILES, name: b""}))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ({**MODEL, "serializedFile": "other.pt"}, "serializedFile 'other.pt', which is not in the archive"),
+        ({**MODEL, "handler": "missing.py"}, "handler 'missing.py'"),
+        ({**MODEL, "modelFile": 3}, "no text as its 'modelFile'"),
+        ({**MODEL, "modelVersion": "../1"}, "model version"),
+        ({**MODEL, "modelVersion": 1}, "model version"),
+        ([], "no object 'model'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_right_is_refused(tmp_path: Path, model: Any, reason: str) -> None:
+    """What the manifest names has to be there, and its version has to be one."""
+    with pytest.raises(Rejected, match=reason):
+        archive_version(pack(tmp_path / "a.mar", model))
+
+
+@pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, manifest: bytes) -> None:
+    """Text that no parser takes does not stop the controller."""
+    with pytest.raises(Rejected, match="MANIFEST"):
+        archive_version(pack(tmp_path / "a.mar", manifest=manifest))
+
+
+def test_a_zip_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    """An archive without a manifest says how to make one."""
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as packed:
+        packed.writestr("readme", "")
+    with pytest.raises(Rejected, match="torch-model-archiver"):
+        archive_version(tmp_path / "a.mar")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size that an archive says it has is judged before any of it is unpacked."""
+    path = pack(tmp_path / "a.mar")
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1000)
+    with pytest.raises(Rejected, match="unpacks to more than 1000 bytes"):
+        archive_version(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["saved_model.pb"],
+        ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"],
+        ["saved_model.pb", "variables/variables.index"]
+        + [f"variables/variables.data-{number:05d}-of-00003" for number in range(3)],
+    ],
+)
+def test_a_whole_saved_model_passes(names: list[str]) -> None:
+    """With no variables, with one shard, with three."""
+    check_saved_model(stamps(*names))
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["variables/variables.data-00000-of-00001"], "variables.index' is missing"),
+        (["variables/variables.index"], "data' are missing"),
+        (["variables/variables.index", "variables/variables.data-00001-of-00002"], "data-00000-of-00002' is missing"),
+    ],
+)
+def test_a_saved_model_without_all_its_variables_is_refused(names: list[str], reason: str) -> None:
+    """TF Serving would serve weights that were never set."""
+    with pytest.raises(Rejected, match=reason):
+        check_saved_model(stamps("saved_model.pb", *names))
+
+
+def test_an_empty_file_in_a_saved_model_is_refused() -> None:
+    """A file that was made and not written yet."""
+    with pytest.raises(Rejected, match="is empty"):
+        check_saved_model(stamps("saved_model.pb", size=0))
+
+
+def test_a_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+    """It changes with a content, with a name, with where a file ends, and with nothing else."""
+
+    def digest(**files: bytes) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return fingerprint(folder, stamps(*files))
+
+    variants = [digest(a=b"12", b=b"3"), digest(a=b"1", b=b"23"), digest(a=b"12", c=b"3"), digest(a=b"123")]
+    assert len(set(variants)) == 4
+    assert digest(b=b"3", a=b"12") == variants[0]
+
+
+def test_a_fingerprint_of_an_archive_does_not_depend_on_its_place(tmp_path: Path) -> None:
+    """The same archive under another name has the same fingerprint."""
+    for name in ("a.mar", "b.mar"):
+        (tmp_path / name).write_bytes(b"content")
+    assert fingerprint(tmp_path / "a.mar", stamps("")) == fingerprint(tmp_path / "b.mar", stamps(""))
+
+
+def test_a_servables_name_stands_for_its_version_and_content() -> None:
+    """Another content or another version is another name, and each is recognised as ours."""
+
+    def name(version: str, content: str) -> str:
+        return Servable.of_files("iris", version, Server.TF_SERVING, version, "iris/1", content).name
+
+    names = [name("1", "a"), name("2", "a"), name("1", "b")]
+    assert len(set(names)) == 3
+    assert name("1", "a") == names[0]
+    assert all(is_generated(one) and one.startswith("iris--") for one in names)
+    assert not is_generated("iris")
+
+
+@given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=4)))
+def test_versions_sort_by_their_numbers(versions: list[list[int]]) -> None:
+    """Dotted numbers sort as lists of numbers do."""
+    dotted = [".".join(map(str, version)) for version in versions]
+    assert sorted(dotted, key=version_key) == [".".join(map(str, version)) for version in sorted(versions)]

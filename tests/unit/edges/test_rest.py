@@ -1,0 +1,221 @@
+"""REST over plain ASGI: which endpoint, what it is given, and what the client reads when something fails."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+from asgi_client import Exchange, call
+from sample_gateway import nothing_here
+
+from portico.edges.rest import Endpoint, Request, Response, RestEdge
+from portico.errors import InvalidRequest, PorticoError
+
+LIMIT = 100
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def told(request: Request) -> Response:
+    """Answers what it was given."""
+    told = {"method": request.method, "path": dict(request.path), "body": request.body.decode()}
+    return Response(json.dumps(told).encode())
+
+
+def render(status: int, message: str) -> bytes:
+    return json.dumps({"status": status, "text": message}).encode()
+
+
+def edge(*endpoints: tuple[str, str, Handler], timeout: float = 20.0) -> RestEdge:
+    return RestEdge([Endpoint(*entry, render) for entry in endpoints], nothing_here, LIMIT, timeout)
+
+
+ITEMS = edge(
+    ("GET", r"/items/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?", told),
+    ("POST", r"/items/(?P<name>[^/]+)", told),
+    ("PUT", r"/items/(?P<name>[^/]+)", told),
+    ("GET", "/items", told),
+)
+
+
+async def test_an_endpoint() -> None:
+    """The endpoint that matches method and path gets the named parts of the path and the body."""
+    answer = await call(ITEMS, "POST", "/items/a", [b"ha", b"llo"])
+    assert answer.status == 200
+    assert answer.json() == {"method": "POST", "path": {"name": "a"}, "body": "hallo"}
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/items/a", {"name": "a", "version": ""}),
+        ("/items/a/versions/12", {"name": "a", "version": "12"}),
+        ("/items/a%20b%2Fc%25", {"name": "a b/c%", "version": ""}),
+        ("/items/%D0%B2%D1%85%D0%BE%D0%B4", {"name": "вход", "version": ""}),
+        ("/items/%FF", {"name": "\N{REPLACEMENT CHARACTER}", "version": ""}),
+        ("/items/a%3Apredict", {"name": "a:predict", "version": ""}),
+    ],
+)
+async def test_parts_of_a_path(path: str, parts: dict[str, str]) -> None:
+    """A name may hold any character: it is split off while percent-encoded, and then decoded."""
+    assert (await call(ITEMS, "GET", path)).json()["path"] == parts
+
+
+@pytest.mark.parametrize("path", ["/", "/other", "/items/", "/items/a/", "/items/a/b", "/items/a/versions/x", "/itemsx"])
+async def test_an_unknown_path(path: str) -> None:
+    """A path that no endpoint has goes to the application behind."""
+    answer = await call(ITEMS, "GET", path)
+    assert (answer.status, answer.body) == (404, b"fallback")
+
+
+async def test_a_server_without_raw_path() -> None:
+    """A server that gives no raw path, which ASGI leaves open, is served by the decoded one."""
+    exchange = Exchange("GET", "/items/a", b"", (), eager=False)
+    del exchange.scope["raw_path"]
+    assert (await exchange.run(ITEMS)).json()["path"] == {"name": "a", "version": ""}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("DELETE", "/items/a", "GET, POST, PUT"), ("POST", "/items", "GET"), ("POST", "/items/a/versions/1", "GET")],
+)
+async def test_a_method_that_is_not_allowed(method: str, path: str, allow: str) -> None:
+    """Another method is answered 405, with those that there are in `allow` and in words."""
+    answer = await call(ITEMS, method, path)
+    assert (answer.status, answer.header(b"allow")) == (405, allow)
+    text = answer.json()["text"]
+    assert method in text
+    assert all(word in text for word in allow.split(", "))
+
+
+async def test_headers_reach_the_handler() -> None:
+    """A handler reads a header by its lower-case name; one that is not there is empty."""
+
+    async def handle(request: Request) -> Response:
+        return Response(f"{request.header(b'x-a')}|{request.header(b'x-b')}".encode())
+
+    answer = await call(edge(("GET", "/h", handle)), "GET", "/h", headers=[(b"x-a", b"1"), (b"x-a", b"2")])
+    assert answer.body == b"1|"
+
+
+@pytest.mark.parametrize("body", [bytes(LIMIT + 1), [bytes(LIMIT), b"+"]], ids=["at once", "in pieces"])
+async def test_a_body_over_the_limit(body: bytes | list[bytes]) -> None:
+    """A body over the limit is answered 413 with the limit, and no handler sees it."""
+    answer = await call(ITEMS, "POST", "/items/a", body)
+    assert answer.status == 413
+    assert answer.json()["status"] == 413
+    assert f"{LIMIT} bytes" in answer.json()["text"]
+    assert (await call(ITEMS, "POST", "/items/a", bytes(LIMIT))).status == 200
+
+
+async def test_an_error_in_the_form_of_the_endpoint() -> None:
+    """An error that a handler raises is answered with its status, rendered by the endpoint that failed."""
+
+    async def refuse(request: Request) -> Response:
+        raise InvalidRequest("вход 'x': nicht größer")
+
+    answer = await call(edge(("GET", "/x", refuse)), "GET", "/x")
+    assert (answer.status, answer.json()) == (400, {"status": 400, "text": "вход 'x': nicht größer"})
+
+
+async def test_a_bug_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """An unexpected exception is answered 500 without its text, which is in the log."""
+
+    async def stumble(request: Request) -> Response:
+        raise RuntimeError("the password is secret")
+
+    with caplog.at_level(logging.ERROR):
+        answer = await call(edge(("GET", "/x", stumble)), "GET", "/x")
+    assert (answer.status, answer.json()["status"]) == (500, 500)
+    assert b"secret" not in answer.body
+    assert "the password is secret" in caplog.text
+
+
+async def test_a_handler_that_takes_too_long() -> None:
+    """A call that is not answered in time is cancelled and answered 504."""
+    cancelled = []
+
+    async def wait(request: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+        return Response(b"")
+
+    answer = await call(edge(("GET", "/x", wait), timeout=0.05), "GET", "/x")
+    assert (answer.status, cancelled) == (504, [True])
+    assert "0.05 s" in answer.json()["text"]
+
+
+async def test_a_body_that_never_comes() -> None:
+    """The time allowed includes the reading of the body: a client that sends none does not hold a call open."""
+    exchange = Exchange("POST", "/items/a", [], (), eager=False)
+    answer = await exchange.run(edge(("POST", "/items/a", told), timeout=0.05))
+    assert answer.status == 504
+
+
+async def test_the_deadline_of_a_handler() -> None:
+    """A handler sees when its time is up, on the clock that the time-out is measured by."""
+    seen = []
+
+    async def look(request: Request) -> Response:
+        seen.append(request.deadline - asyncio.get_running_loop().time())
+        return Response(b"")
+
+    await call(edge(("GET", "/x", look), timeout=20), "GET", "/x")
+    assert 0 < seen[0] <= 20
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["as ASGI says", "as pyvoy does"])
+async def test_a_client_that_goes(eager: bool) -> None:
+    """When the client goes, the handler is cancelled, and nothing is sent."""
+    begun, cancelled = asyncio.Event(), []
+
+    async def wait(request: Request) -> Response:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+        return Response(b"")
+
+    exchange = Exchange("GET", "/x", b"", (), eager)
+    running = asyncio.create_task(exchange.run(edge(("GET", "/x", wait))))
+    await begun.wait()
+    exchange.leave()
+    assert (await running).events == []
+    assert cancelled == [True]
+
+
+@pytest.mark.parametrize("error", [None, PorticoError, RuntimeError])
+async def test_a_client_that_goes_before_the_answer(error: type[Exception] | None) -> None:
+    """An answer that finds its client gone is dropped without a failure for the server to report."""
+
+    async def answer(request: Request) -> Response:
+        exchange.leave()
+        if error:
+            raise error
+        return Response(b"")
+
+    exchange = Exchange("GET", "/x", b"", (), eager=False)
+    assert (await exchange.run(edge(("GET", "/x", answer)))).events == []
+
+
+async def test_a_client_that_goes_while_it_sends() -> None:
+    """A client that goes before its body is whole reaches no handler."""
+    called: list[Request] = []
+
+    async def handle(request: Request) -> Response:
+        called.append(request)
+        return Response(b"")
+
+    exchange = Exchange("POST", "/x", [], (), eager=False)
+    exchange.leave()
+    assert (await exchange.run(edge(("POST", "/x", handle)))).events == []
+    assert not called
+
+
+def test_the_first_segment_of_a_pattern() -> None:
+    """Endpoints are grouped by the literal first segment of their pattern, with or without more behind it."""
+    patterns: Iterable[str] = ("/v2", r"/v2/models/(?P<model>[^/]+)", r"/v2:go", r"/v2(?P<x>:.*)?", "/v2/")
+    assert {Endpoint("GET", pattern, told, render).root for pattern in patterns} == {"v2"}

@@ -1,0 +1,139 @@
+"""Two requests share a key if and only if the model would be asked the same thing."""
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portico.cache_key import cache_key
+from portico.inference import InferenceRequest, Parameter, Tensor
+from portico.routing import Route, Server
+
+# Few letters and short texts, so that two draws are often equal in part, and fields often join to the same bytes.
+WORDS = st.text("ab=:,\0", max_size=3)
+TENSORS = st.builds(
+    Tensor, WORDS, st.sampled_from(["FP32", "INT8", "BYTES"]), st.lists(st.integers(0, 12), max_size=2).map(tuple),
+    st.binary(max_size=2),
+)  # fmt: skip
+PARAMETERS = st.dictionaries(WORDS, st.one_of(st.booleans(), st.integers(0, 2), st.floats(0, 2), WORDS), max_size=2)
+REQUESTS = st.builds(
+    InferenceRequest,
+    inputs=st.lists(TENSORS, max_size=2, unique_by=lambda tensor: tensor.name).map(tuple),
+    outputs=st.lists(WORDS, max_size=2).map(tuple),
+    signature=WORDS,
+    parameters=PARAMETERS,
+    id=WORDS,
+)
+ROUTES = st.builds(
+    Route, WORDS, WORDS, st.sampled_from(Server), st.just("servable"), st.just("1"), WORDS, st.just(MappingProxyType({}))
+)
+
+ROUTE = Route("iris", "1", Server.TF_SERVING, "iris--a", "1", "print")
+X = Tensor("x", "FP32", (1, 2), bytes(range(8)))
+Y = Tensor("y", "FP32", (1, 2), bytes(range(8)))
+REQUEST = InferenceRequest((X, Y), ("p", "q"), "signature", {"top": 3}, "id")
+
+
+def canonical(route: Route, request: InferenceRequest) -> Any:
+    """What the model is asked: all that makes a difference to its answer, and nothing else."""
+    return (
+        (route.model, route.version, route.fingerprint, request.signature or "serving_default"),
+        sorted((key, type(value).__name__, repr(value)) for key, value in request.parameters.items()),
+        sorted(request.outputs),
+        sorted((tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in request.inputs),
+    )
+
+
+@given(ROUTES, REQUESTS, ROUTES, REQUESTS)
+def test_equal_if_and_only_if_the_same_is_asked(a: Route, x: InferenceRequest, b: Route, y: InferenceRequest) -> None:
+    """Keys are equal exactly when route and request are, in all that matters to the answer."""
+    assert (cache_key(a, x) == cache_key(b, y)) == (canonical(a, x) == canonical(b, y))
+
+
+@given(ROUTES, REQUESTS, WORDS)
+def test_order_and_id_make_no_difference(route: Route, request: InferenceRequest, identity: str) -> None:
+    """The order of inputs, outputs and parameters, and the request's id, are not part of the key."""
+    parameters = dict(reversed(request.parameters.items()))
+    turned = InferenceRequest(
+        request.inputs[::-1], request.outputs[::-1], request.signature, parameters, id=identity
+    )  # fmt: skip
+    assert cache_key(route, turned) == cache_key(route, request)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REQUEST, inputs=(X,)),
+        replace(REQUEST, inputs=(replace(X, name="z"), Y)),
+        replace(REQUEST, inputs=(replace(X, datatype="INT32"), Y)),
+        replace(REQUEST, inputs=(replace(X, shape=(2, 1)), Y)),
+        replace(REQUEST, inputs=(replace(X, shape=(2,)), Y)),
+        replace(REQUEST, inputs=(replace(X, data=bytes(8)), Y)),
+        replace(REQUEST, outputs=("p",)),
+        replace(REQUEST, signature=""),
+        replace(REQUEST, parameters={"top": 4}),
+        replace(REQUEST, parameters={"top": "3"}),
+        replace(REQUEST, parameters={"top": 3.0}),
+        replace(REQUEST, parameters={}),
+    ],
+    ids=repr,
+)
+def test_each_part_of_a_request_counts(other: InferenceRequest) -> None:
+    """A difference in any input's name, datatype, shape or bytes, in outputs, signature or parameters is a new key."""
+    assert cache_key(ROUTE, other) != cache_key(ROUTE, REQUEST)
+
+
+@pytest.mark.parametrize("field", ["model", "version", "fingerprint"])
+def test_each_part_of_a_route_counts(field: str) -> None:
+    """Another model, version or content of the loaded files is a new key."""
+    assert cache_key(replace(ROUTE, **{field: "other"}), REQUEST) != cache_key(ROUTE, REQUEST)
+
+
+def test_where_a_model_is_loaded_makes_no_difference() -> None:
+    """The same files under another name inside the model server keep their answers."""
+    assert cache_key(replace(ROUTE, servable="iris--b", servable_version="9"), REQUEST) == cache_key(ROUTE, REQUEST)
+
+
+def test_the_default_signature_by_its_name() -> None:
+    """Naming the signature that is meant anyway is the same request."""
+    named, unnamed = (replace(REQUEST, signature=signature) for signature in ("serving_default", ""))
+    assert cache_key(ROUTE, named) == cache_key(ROUTE, unnamed)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": "b=int:1"}, {"a=str:b": 1}),
+        ({"a": "1", "b": "2"}, {"a": "1b2"}),
+        ({"outputs": "p"}, {"outputs": "q"}),
+        ({"a": True}, {"a": "True"}),
+        ({"a": 1}, {"a": True}),
+    ],
+)
+def test_parameters_that_look_alike(one: dict[str, Parameter], other: dict[str, Parameter]) -> None:
+    """No choice of parameter names and values spells another choice."""
+    assert cache_key(ROUTE, InferenceRequest((X,), parameters=one)) != cache_key(
+        ROUTE, InferenceRequest((X,), parameters=other)
+    )
+
+
+def test_bytes_that_move_between_inputs() -> None:
+    """Bytes at the end of one input are not taken for the start of the next."""
+    one = (Tensor("x", "BYTES", (1,), b"ab"), Tensor("y", "BYTES", (1,), b""))
+    other = (Tensor("x", "BYTES", (1,), b"a"), Tensor("y", "BYTES", (1,), b"b"))
+    assert cache_key(ROUTE, InferenceRequest(one)) != cache_key(ROUTE, InferenceRequest(other))
+
+
+def test_a_parameter_is_not_an_output() -> None:
+    """What is asked as an output is never mistaken for a parameter."""
+    assert cache_key(ROUTE, InferenceRequest((), ("a", "str", "b"))) != cache_key(
+        ROUTE, InferenceRequest((), (), parameters={"a": "b"})
+    )
+
+
+def test_a_key_is_short_and_the_same_in_each_process() -> None:
+    """A key is 16 bytes that another process, or the next release, computes alike."""
+    assert cache_key(ROUTE, REQUEST).hex() == "e95ea48ec2e39f19ff592fdd24205090"

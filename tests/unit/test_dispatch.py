@@ -1,0 +1,158 @@
+"""The path of a request, over fakes: validate, look into the cache, call the model server, store the answer."""
+
+from time import monotonic
+
+import pytest
+from fakes import FakeBackend, FakeCache
+
+from portico.cache_key import cache_key
+from portico.dispatch import CacheStatus, Dispatcher
+from portico.errors import DeadlineExceeded, InferenceFailed, InvalidRequest, ModelNotFound, ModelNotReady
+from portico.inference import InferenceRequest, InferenceResponse, Tensor
+from portico.routing import LiveRoutes, Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
+
+SIGNATURES = {"serving_default": Signature((TensorSpec("x", "INT8", (1,)),), (TensorSpec("y", "INT8", (1,)),))}
+IRIS = Route("iris", "1", Server.TF_SERVING, "iris--a", "1", "print", SIGNATURES)
+DIGITS = Route("digits", "1", Server.TORCHSERVE, "digits--a", "1", "print")
+TABLE = RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": Version("1", State.READY, route=IRIS)})})
+REQUEST = InferenceRequest((Tensor("x", "INT8", (1,), b"\3"),))
+
+
+def answer(request: InferenceRequest) -> InferenceResponse:
+    return InferenceResponse((Tensor("y", "INT8", (1,), request.inputs[0].data),))
+
+
+def fail(request: InferenceRequest) -> InferenceResponse:
+    raise InferenceFailed("the model failed")
+
+
+@pytest.fixture
+def tf_serving() -> FakeBackend:
+    return FakeBackend({"iris--a": answer})
+
+
+@pytest.fixture
+def torchserve() -> FakeBackend:
+    return FakeBackend({"digits--a": answer})
+
+
+@pytest.fixture
+def cache() -> FakeCache:
+    return FakeCache()
+
+
+@pytest.fixture
+def dispatcher(tf_serving: FakeBackend, torchserve: FakeBackend, cache: FakeCache) -> Dispatcher:
+    backends = {Server.TF_SERVING: tf_serving, Server.TORCHSERVE: torchserve}
+    return Dispatcher(LiveRoutes(TABLE), backends, cache)
+
+
+def soon() -> float:
+    return monotonic() + 60
+
+
+async def test_a_miss_and_then_a_hit(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """The first call reaches the model server, the same call again is answered by the cache alone."""
+    first = await dispatcher.infer(IRIS, REQUEST, soon())
+    second = await dispatcher.infer(IRIS, REQUEST, soon())
+    assert (first.cache, second.cache) == (CacheStatus.MISS, CacheStatus.HIT)
+    assert first.response == second.response == answer(REQUEST)
+    assert first.route is second.route is IRIS
+    assert len(tf_serving.calls) == 1
+
+
+async def test_another_request_is_another_answer(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """A request that differs is not answered by what was kept for the first."""
+    other = InferenceRequest((Tensor("x", "INT8", (1,), b"\4"),))
+    await dispatcher.infer(IRIS, REQUEST, soon())
+    found = await dispatcher.infer(IRIS, other, soon())
+    assert (found.cache, found.response) == (CacheStatus.MISS, answer(other))
+    assert [request for _, request, _ in tf_serving.calls] == [REQUEST, other]
+
+
+async def test_fresh_answers(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """Who wants a fresh answer gets it from the model server, whatever is kept, and it is not kept."""
+    assert (await dispatcher.infer(IRIS, REQUEST, soon(), fresh=True)).cache is CacheStatus.BYPASS
+    assert not cache.entries
+    await cache.put(cache_key(IRIS, REQUEST), InferenceResponse(()))
+    found = await dispatcher.infer(IRIS, REQUEST, soon(), fresh=True)
+    assert (found.cache, found.response) == (CacheStatus.BYPASS, answer(REQUEST))
+    assert len(tf_serving.calls) == 2
+
+
+async def test_without_a_cache(tf_serving: FakeBackend) -> None:
+    """Where answers are not kept, each call reaches the model server."""
+    dispatcher = Dispatcher(LiveRoutes(TABLE), {Server.TF_SERVING: tf_serving}, None)
+    statuses = [(await dispatcher.infer(IRIS, REQUEST, soon())).cache for _ in range(2)]
+    assert statuses == [CacheStatus.BYPASS] * 2
+    assert len(tf_serving.calls) == 2
+
+
+async def test_a_cache_that_is_gone(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """While the cache does not answer, each call is a miss and is answered."""
+    cache.gone = True
+    statuses = [(await dispatcher.infer(IRIS, REQUEST, soon())).cache for _ in range(2)]
+    assert statuses == [CacheStatus.MISS] * 2
+    assert len(tf_serving.calls) == 2
+
+
+async def test_each_model_goes_to_its_server(
+    dispatcher: Dispatcher, tf_serving: FakeBackend, torchserve: FakeBackend
+) -> None:
+    """A call reaches the model server of its route, and no other."""
+    await dispatcher.infer(DIGITS, REQUEST, soon())
+    assert [route for route, _, _ in torchserve.calls] == [DIGITS]
+    assert not tf_serving.calls
+
+
+async def test_the_deadline_is_passed_on(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """The model server gets the time that is left until the deadline, and not more."""
+    before = monotonic()
+    await dispatcher.infer(IRIS, REQUEST, before + 60)
+    _, _, timeout = tf_serving.calls[0]
+    assert 0 < timeout <= 60
+
+
+async def test_a_deadline_that_has_passed(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """A model server is not called for a caller whose time is up."""
+    with pytest.raises(DeadlineExceeded):
+        await dispatcher.infer(IRIS, REQUEST, monotonic())
+    assert not tf_serving.calls
+    assert not cache.entries
+
+
+async def test_errors_are_not_kept(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """A failure is raised as it is and not kept: the next call reaches the model server again."""
+    tf_serving.servables["iris--a"] = fail
+    with pytest.raises(InferenceFailed, match="the model failed"):
+        await dispatcher.infer(IRIS, REQUEST, soon())
+    assert not cache.entries
+    tf_serving.servables["iris--a"] = answer
+    assert (await dispatcher.infer(IRIS, REQUEST, soon())).cache is CacheStatus.MISS
+
+
+async def test_what_does_not_fit_is_refused_here(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """A request that the signature refuses reaches neither the cache nor the model server, fresh or not."""
+    for fresh in (False, True):
+        with pytest.raises(InvalidRequest, match="'x'"):
+            await dispatcher.infer(IRIS, InferenceRequest((Tensor("x", "INT8", (2,), b"ab"),)), soon(), fresh)
+    assert not tf_serving.calls
+
+
+async def test_resolving(dispatcher: Dispatcher) -> None:
+    """Names are resolved in the snapshot in force."""
+    assert dispatcher.resolve("iris", "1") is IRIS
+    assert dispatcher.table is TABLE
+    with pytest.raises(ModelNotFound):
+        dispatcher.resolve("digits")
+
+
+async def test_before_the_first_snapshot() -> None:
+    """Before any routes have come no model is unknown, the gateway is not ready; an empty snapshot does say it."""
+    routes = LiveRoutes()
+    dispatcher = Dispatcher(routes, {}, None)
+    with pytest.raises(ModelNotReady, match="controller"):
+        dispatcher.resolve("iris")
+    routes.replace(RouteTable())
+    with pytest.raises(ModelNotFound, match="repository is empty"):
+        dispatcher.resolve("iris")
