@@ -40,11 +40,12 @@ test:  ## All tests that need no containers, against the real processes
 
 lock:  ## Pin the newest versions that the requirements allow
 	@$(LOCAL) setup --for check
-	@for file in gateway/requirements gateway/requirements-dev tf-serving/requirements torchserve/requirements; do \
-	    echo "  $$file.lock"; \
-	    $(LOCK) --python-version 3.11 $$file.in -o $$file.lock || exit 1; done
-	@echo '  gateway/requirements-programs.lock'
-	@$(LOCK) --python-version 3.12 --no-deps gateway/requirements-programs.in -o gateway/requirements-programs.lock
+	$(LOCK) --python-version 3.11 gateway/requirements.in -o gateway/requirements.lock
+	$(LOCK) --python-version 3.11 gateway/requirements-dev.in -c gateway/requirements.lock -o gateway/requirements-dev.lock
+	$(LOCK) --python-version 3.12 --no-deps gateway/requirements-programs.in -o gateway/requirements-programs.lock
+	$(LOCK) --python-version 3.11 --override tf-serving/requirements-override.in tf-serving/requirements.in \
+	    -o tf-serving/requirements.lock
+	$(DEV)/python torchserve/lock.py
 
 LOCK = $(DEV)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header
 

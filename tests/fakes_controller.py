@@ -27,12 +27,12 @@ def lying(*servables: Servable) -> Inventory:
 
 @dataclass
 class FakeReplica:
-    """One process of a model server. `broken` maps a servable's name to why it cannot be loaded."""
+    """One process of a model server. `broken` says why a servable cannot be loaded, `hold` what a load waits for."""
 
     loaded: dict[str, Status] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     reachable: bool = True
-    slow: set[str] = field(default_factory=set)
+    hold: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def restart(self) -> None:
         """Forgets everything that was loaded."""
@@ -63,8 +63,8 @@ class FakeLoader:
         replica = self._replica(address)
         self.calls.append(("load", address, servable.name))
         await asyncio.sleep(0)
-        while servable.name in replica.slow:
-            await asyncio.sleep(0.001)
+        if servable.name in replica.hold:
+            await replica.hold[servable.name].wait()
         if servable.name in replica.broken:
             raise LoaderError(replica.broken[servable.name])
         replica.loaded[servable.name] = Status(LoadState.READY)

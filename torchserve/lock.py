@@ -1,8 +1,8 @@
 """Writes requirements.lock: the exact versions that pip would install now for requirements.in.
 
-`make lock` runs it with a Python of the version that will install the lock. pip resolves, because torch's CPU builds are
-found through pip's own configuration. There are no hashes: torch has another file, with the same version, for each kind
-of machine, so its local version (`+cpu`) is left out too.
+`make lock` runs it with a Python of the version that will install the lock. pip resolves, because torch's CPU builds
+are found through pip's own configuration. There are no hashes: torch has another file, with the same version, for each
+kind of machine, so its local version (`+cpu`) is left out too.
 
     python lock.py [path of the lock]
 """

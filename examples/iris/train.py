@@ -49,7 +49,7 @@ class Iris(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])  # type: ignore[untyped-decorator]
     def classify(self, examples: Any) -> dict[str, Any]:
-        """Serialised `tf.Example`s with a float feature `measurements` [4] -> `classes` BYTES [n,3], `scores` FP32 [n,3].
+        """Serialised `tf.Example`s with a float feature `measurements` [4] -> `classes` [n,3], `scores` FP32 [n,3].
 
         The names that TF Serving's Classify API asks for (tensorflow/serving, servables/tensorflow/classifier.cc).
         """

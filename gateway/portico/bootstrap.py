@@ -16,7 +16,7 @@ from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
 from portico.backplane import Backplane
 from portico.caching.redis import RedisCache
-from portico.controller import heartbeat, service
+from portico.controller import service
 from portico.dispatch import Dispatcher
 from portico.edges.application import Application
 from portico.edges.asgi import App
@@ -101,14 +101,6 @@ def run_controller(settings: ControllerSettings) -> int:
 
     asyncio.run(run())
     return 0
-
-
-def controller_is_alive() -> int:
-    """Exit code of a container's health check: 0 if the controller beside it is alive, else 1 and the reason."""
-    problem = heartbeat.problem(heartbeat.default_path())
-    if problem:
-        print(problem, file=sys.stderr)
-    return 1 if problem else 0
 
 
 def log_to_stderr(level: str) -> None:

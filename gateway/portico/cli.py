@@ -16,8 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"portico {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("gateway", help="serve clients: REST and gRPC on one port (settings: PORTICO_…)")
-    controller = commands.add_parser("controller", help="keep the model servers serving what lies in the repository")
-    controller.add_argument("--check", action="store_true", help="exit 0 if the running controller is alive")
+    commands.add_parser("controller", help="keep the model servers serving what lies in the repository")
     commands.add_parser("local", help="run the whole stack without containers", add_help=False)
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "local":
@@ -39,7 +38,7 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
     if known.command == "controller":
         from portico import bootstrap
 
-        return bootstrap.controller_is_alive() if known.check else bootstrap.run_controller(ControllerSettings())
+        return bootstrap.run_controller(ControllerSettings())
     from portico.local.command import main as local
 
     return local(rest)

@@ -14,6 +14,10 @@ DEFAULT_SIGNATURE = "serving_default"
 """TensorFlow's name for the signature that a call without one means."""
 
 
+LOADING = "it is being loaded"
+"""Why a version is not ready, where nothing else is known."""
+
+
 class Server(StrEnum):
     """The model servers there are. A route belongs to one of them."""
 
@@ -133,7 +137,7 @@ class RouteTable:
         """The route of a call. Raises ModelNotFound, VersionNotFound, or ModelNotReady with the reason."""
         status = self.model(name).status(version, label)
         if status.route is None:
-            reason = status.reason or "it is being loaded"
+            reason = status.reason or LOADING
             raise ModelNotReady(f"Model '{name}' version {status.version} is {status.state.lower()}: {reason}")
         return status.route
 

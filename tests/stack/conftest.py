@@ -56,16 +56,10 @@ def tf_python() -> Path:
 @pytest.fixture(scope="session")
 def torch_python() -> Path:
     """The Python that has PyTorch and TorchServe's own stubs."""
-    return layout.TORCHSERVE_BIN / "python"
+    return layout.TORCHSERVE_PYTHON
 
 
 @pytest.fixture
 def repository(stack: Stack) -> Path:
     """The model repository that the stack serves; what a test puts there it takes away again."""
     return stack.models
-
-
-@pytest.fixture(scope="session")
-def torch_python() -> Path:
-    """The Python that has torch and TorchServe."""
-    return layout.TORCHSERVE_PYTHON

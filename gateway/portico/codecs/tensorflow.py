@@ -50,6 +50,9 @@ _FIELD: Mapping[str, tuple[str, str]] = {
 }
 """Datatype → the typed field of a TensorProto, and how its values lie in memory (16-bit floats as their bits)."""
 
+_SHARED = frozenset({"int_val", "half_val"})
+"""Fields of 32 bits that hold values of fewer."""
+
 _SAME_BYTES = {
     name: tf.TensorProto.DESCRIPTOR.fields_by_name[_FIELD[name][0]].number << 3 | 2 for name in ("BOOL", "FP32", "FP64")
 }
@@ -73,10 +76,10 @@ def decode_tensor(name: str, proto: tf.TensorProto, limit: int) -> Tensor:
     if proto.tensor_content:
         return Tensor(name, datatype, shape, proto.tensor_content).check()
     field, memory = _FIELD[datatype]
-    try:
-        values = np.array(getattr(proto, field), memory)
-    except OverflowError as error:
-        raise InvalidRequest(f"Input '{name}': a value does not fit {datatype}: {error}.") from error
+    given = np.array(getattr(proto, field), "<i4" if field in _SHARED else memory)
+    values = given.astype(memory, copy=False)
+    if field in _SHARED and (values != given).any():
+        raise InvalidRequest(f"Input '{name}': a value does not fit {datatype}.")
     if len(values) > count:
         raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {len(values)} were given.")
     if len(values) < count:

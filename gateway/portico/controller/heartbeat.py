@@ -1,8 +1,9 @@
-"""Whether a controller is alive: a file that its loop touches, and the check of its age that a container's health check
-runs as a process of its own.
+"""Whether a controller is alive: a file that its loop touches, and the check of its age, `python -m
+portico.controller.heartbeat`, which a container's health check runs. It imports nothing of Portico, to be quick.
 """
 
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,3 +30,7 @@ def problem(path: Path, max_age: float = MAX_AGE) -> str:
     except OSError as error:
         return f"no heartbeat of a controller: {error.strerror}: {path}"
     return f"the controller's last heartbeat is {age:.0f} s old" if age > max_age else ""
+
+
+if __name__ == "__main__":
+    sys.exit(problem(default_path()) or 0)

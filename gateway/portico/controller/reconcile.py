@@ -138,7 +138,7 @@ class Reconciler:
         return found
 
     async def _newest(self) -> RouteTable | None:
-        """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is done."""
+        """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is."""
         try:
             entry, table = await self._publisher.newest()
         except BackplaneUnavailable as error:

@@ -14,9 +14,14 @@ from pyvoy._server import get_envoy_environ  # its command line prints the same;
 _HTTP2 = {
     # A message of the stack's limit must not wait for a window: these are HTTP/2's flow control, not limits.
     "initial_stream_window_size": 1 << 20,
-    "initial_connection_window_size": 16 << 20,
+    "initial_connection_window_size": 256 << 20,
     "max_concurrent_streams": 4096,
 }
+
+
+# Envoy closes a connection on which many streams were reset young. The edge sends all clients' calls over one, so that
+# some clients' short deadlines would cut off the others'.
+_RESETS = {"name": "static", "static_layer": {"overload.premature_reset_total_stream_count": 1_000_000}}
 
 
 def serve(app: str, host: str, port: int, max_bytes: int) -> NoReturn:
@@ -39,4 +44,5 @@ def envoy_config(app: str, host: str, port: int, max_bytes: int) -> dict[str, An
     manager["max_request_headers_kb"] = 96
     # The name of the server is told by the edge Envoy, if at all.
     manager["server_header_transformation"] = "PASS_THROUGH"
+    config["layered_runtime"] = {"layers": [_RESETS]}
     return config

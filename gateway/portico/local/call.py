@@ -125,7 +125,7 @@ def with_files(value: Any) -> Any:
 
 
 def readable(message: Message) -> dict[str, Any]:
-    """The fields that are set, for a person: bytes as the JSON or text they are, float32 with the digits that it has."""
+    """The fields that are set, for a person: bytes as the JSON or text they are, float32 with its own digits."""
     return {field.name: shown(field, value) for field, value in message.ListFields()}
 
 

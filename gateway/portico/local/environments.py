@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,28 +66,46 @@ class Environment:
 
 
 GATEWAY = Environment(
-    "gateway", "gateway, controller and Envoy", ("gateway/requirements.lock",), 58 * MB, 270 * MB, imports=("gateway",)
+    "gateway",
+    "gateway, controller and Envoy",
+    ("gateway/requirements.lock",),
+    81 * MB,
+    270 * MB,
+    imports=("gateway",),
 )
 PROGRAMS = Environment(
     "programs",
-    "Redis, Java and protoc",
+    "Redis and protoc",
     ("gateway/requirements-programs.lock",),
-    46 * MB,
-    160 * MB,
+    10 * MB,
+    60 * MB,
     for_python="3.12",
 )
 TF_SERVING = Environment(
     "tf-serving",
     "TensorFlow",
     ("tf-serving/requirements.lock",),
-    420 * MB,
-    2300 * MB,
+    340 * MB,
+    1500 * MB,
     imports=("tf-serving",),
 )
-TORCHSERVE = Environment("torchserve", "TorchServe and PyTorch", ("torchserve/requirements.lock",), 280 * MB, 1400 * MB)
-DEV = Environment(
-    "dev", "tools and tests", ("gateway/requirements-dev.lock",), 170 * MB, 600 * MB, imports=("gateway",)
+TORCHSERVE = Environment(
+    "torchserve",
+    "TorchServe and PyTorch",
+    ("torchserve/requirements.lock",),
+    315 * MB,
+    1200 * MB,
 )
+DEV = Environment(
+    "dev",
+    "tools and tests",
+    ("gateway/requirements-dev.lock",),
+    145 * MB,
+    450 * MB,
+    imports=("gateway",),
+)
+# What PyTorch's build for CUDA comes with, and cannot be imported without; the registry's build for Linux is that one.
+CUDA_DOWNLOAD, CUDA_DISK = 2800 * MB, 5400 * MB
 
 
 def needed(purpose: str) -> list[Environment]:
@@ -105,3 +124,24 @@ def needed(purpose: str) -> list[Environment]:
 def missing(purpose: str) -> list[Environment]:
     """Those of them that have to be made."""
     return [environment for environment in needed(purpose) if not environment.is_current()]
+
+
+def sizes(environments: list[Environment]) -> tuple[int, int]:
+    """Bytes to download and bytes on disk for these environments, with PyTorch's build that pip would take here."""
+    download = sum(environment.download for environment in environments)
+    disk = sum(environment.disk for environment in environments)
+    if TORCHSERVE in environments and not finds_cpu_build():
+        return download + CUDA_DOWNLOAD, disk + CUDA_DISK
+    return download, disk
+
+
+def finds_cpu_build() -> bool:
+    """Whether this user's pip settings lead to the CPU build of the PyTorch that the lock file names."""
+    pins = (layout.ROOT / TORCHSERVE.locks[0]).read_text().splitlines()
+    version = next((pin.split("==")[1].split()[0] for pin in pins if pin.startswith("torch==")), "")
+    command = [sys.executable, "-m", "pip", "--retries=0", "--timeout=5", "index", "versions", "torch"]
+    try:
+        told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return version + "+cpu" in told.stdout.decode()

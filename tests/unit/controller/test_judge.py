@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from portico.controller import archive
 from portico.controller.archive import archive_version
 from portico.controller.fingerprint import fingerprint

@@ -6,9 +6,10 @@ The model servers are simulated: a load takes some rounds, and may fail for ever
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fakes_controller import lying, servable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fakes_controller import lying, servable
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoadState, Status
 from portico.controller.plan import Fleet, Load, Unload, plan, routes
@@ -117,9 +118,7 @@ def inventories(draw: st.DrawFn) -> Inventory:
 def worlds(draw: st.DrawFn) -> World:
     """Any state: anything loaded anywhere, after any history, with any of it broken or out of reach."""
     replicas = {
-        server: {
-            address: draw(st.dictionaries(st.sampled_from(of_server(server)), statuses)) for address in addresses
-        }
+        server: {address: draw(st.dictionaries(st.sampled_from(of_server(server)), statuses)) for address in addresses}
         for server, addresses in ADDRESSES.items()
     }
     broken = draw(st.frozensets(st.sampled_from([one.name for one in POOL]), max_size=3))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from portico.controller.inventory import FoundVersion, Listing
 from portico.controller.scan import scan
 from portico.routing import Server

@@ -44,13 +44,15 @@ async def resolve(target: str) -> tuple[str, ...]:
     """All addresses of `host:port`, sorted: each is a replica. Raises ReplicaUnreachable."""
     host, _, port = target.rpartition(":")
     host = host.strip("[]")
+    if not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ReplicaUnreachable(f"'{target}' cannot be resolved: it has to be host:port")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT):
             found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except TimeoutError as error:
         raise ReplicaUnreachable(f"looking up '{host}' took more than {RESOLVE_TIMEOUT} s") from error
-    except (OSError, ValueError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ReplicaUnreachable(f"'{target}' cannot be resolved: {error}") from error
     addresses = {ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found}
     # A host with both kinds has one server behind them.

