@@ -17,24 +17,31 @@ FakeModel = Callable[[InferenceRequest], InferenceResponse]
 class FakeBackend:
     """Implements `ports.Backend`: servables that are functions, and faults on demand.
 
-    `calls` holds what was asked, (route, request, timeout), whether or not it was answered.
+    `calls` holds what was asked, (route, request, timeout), whether or not it was answered; `cancelled` counts those
+    whose caller did not wait for the answer.
     """
 
     def __init__(self, servables: Mapping[str, FakeModel] | None = None) -> None:
         self.servables = dict(servables or {})
         self.calls: list[tuple[Route, InferenceRequest, float]] = []
         self.cancelled = 0
-        self.down = False
-        self._running = asyncio.Event()
-        self._running.set()
+        self._down = False
+        self._answering = asyncio.Event()
+        self._answering.set()
 
     def hang(self) -> None:
         """From now on nothing is answered."""
-        self._running.clear()
+        self._answering.clear()
+
+    def go_down(self) -> None:
+        """From now on nothing is reached; what waits for an answer gets none."""
+        self._down = True
+        self._answering.set()
 
     def go_on(self) -> None:
-        """Ends a hang; what waited is answered."""
-        self._running.set()
+        """Ends either; what waits is answered."""
+        self._down = False
+        self._answering.set()
 
     async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
         self.calls.append((route, request, timeout))
@@ -51,20 +58,20 @@ class FakeBackend:
             raise Unavailable(str(error)) from error
 
     async def _reached(self, timeout: float) -> None:
-        if self.down:
-            raise Unavailable("The fake model server cannot be reached now.")
         try:
             async with asyncio.timeout(timeout):
-                await self._running.wait()
+                await self._answering.wait()
         except TimeoutError:
             raise DeadlineExceeded("The fake model server did not answer in time.") from None
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if self._down:
+            raise Unavailable("The fake model server cannot be reached now.")
 
 
 class FakeCache:
-    """Implements `ports.ResponseCache`: a dictionary that forgets after `ttl` seconds, and misses while it is `gone`."""
+    """Implements `ports.ResponseCache`: a dictionary that forgets after `ttl` seconds, and misses while `gone`."""
 
     def __init__(self, ttl: float = 3600.0) -> None:
         self.entries: dict[bytes, tuple[float, InferenceResponse]] = {}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-from asgi_client import Answer, Headers, call, grpc_call
-from fakes import FakeBackend, FakeCache
 from google.protobuf.message import Message
 
+from asgi_client import Answer, Headers, call, grpc_call
+from fakes import FakeBackend, FakeCache
 from portico.bootstrap import _edges
 from portico.codecs.handler import raw_response
 from portico.dispatch import Dispatcher
@@ -47,7 +47,9 @@ TEXT = {
 }
 SUM = {
     "serving_default": Signature(
-        (TensorSpec("a", "INT32", (-1,)), TensorSpec("b", "INT32", (-1,))), (TensorSpec("sum", "INT32", (-1,)),), PREDICT
+        (TensorSpec("a", "INT32", (-1,)), TensorSpec("b", "INT32", (-1,))),
+        (TensorSpec("sum", "INT32", (-1,)),),
+        PREDICT,
     )
 }
 ONE_NAMED = {"other": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),), PREDICT)}

@@ -89,25 +89,27 @@ class Backplane:
 
         It never gives up: while Redis is gone it tries again, and begins from the start of the stream then.
         """
-        last, backoff = _START, FIRST_BACKOFF
+        after, newest, backoff = _START, "", FIRST_BACKOFF
         while True:
             try:
-                streams = await self._redis.xread({STREAM: last}, count=1, block=int(BLOCK * 1000))
+                streams = await self._redis.xread({STREAM: after}, count=1, block=int(BLOCK * 1000))
             except (RedisError, OSError) as error:
                 if backoff == FIRST_BACKOFF:
                     _log.warning("routes stay as they are, Redis cannot be reached: %s", error)
                 await asyncio.sleep(backoff)
-                last, backoff = _START, min(backoff * 2, LAST_BACKOFF)
+                after, backoff = _START, min(backoff * 2, LAST_BACKOFF)
                 continue
             if backoff != FIRST_BACKOFF:
                 _log.info("Redis is back")
                 backoff = FIRST_BACKOFF
-            for _, entries in streams:
-                for entry, fields in entries:
-                    last = entry.decode()
-                    table = _table(fields)
-                    if table is not None:
-                        on_table(table)
+            for entry, fields in (found for _, entries in streams for found in entries):
+                after = entry.decode()
+                if after == newest:
+                    continue  # Redis was only away
+                newest = after
+                table = _table(fields)
+                if table is not None:
+                    on_table(table)
 
 
 def _table(fields: dict[bytes, bytes]) -> RouteTable | None:

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from portico.errors import ModelNotFound, ModelNotReady, VersionNotFound
 
-
 DEFAULT_SIGNATURE = "serving_default"
 """TensorFlow's name for the signature that a call without one means."""
 

@@ -124,6 +124,7 @@ def test_kill_9_leaves_no_process(start: Callable[..., Command]) -> None:
     wait_for(lambda: len(command.members()) > PARTS, 60, "the parts did not start")
     command.process.kill()
     wait_for(lambda: not command.members(), STOP_SECONDS, "processes are left")
+    wait_for(lambda: not command.scratch.exists(), STOP_SECONDS, "its folder is left")
 
 
 def test_a_port_that_is_taken_after_all_is_named(start: Callable[..., Command]) -> None:

@@ -28,7 +28,14 @@ REQUESTS = st.builds(
     id=WORDS,
 )
 ROUTES = st.builds(
-    Route, WORDS, WORDS, st.sampled_from(Server), st.just("servable"), st.just("1"), WORDS, st.just(MappingProxyType({}))
+    Route,
+    WORDS,
+    WORDS,
+    st.sampled_from(Server),
+    st.just("servable"),
+    st.just("1"),
+    WORDS,
+    st.just(MappingProxyType({})),
 )
 
 ROUTE = Route("iris", "1", Server.TF_SERVING, "iris--a", "1", "print")
@@ -56,7 +63,7 @@ def test_equal_if_and_only_if_the_same_is_asked(a: Route, x: InferenceRequest, b
 @given(ROUTES, REQUESTS, WORDS)
 def test_order_and_id_make_no_difference(route: Route, request: InferenceRequest, identity: str) -> None:
     """The order of inputs, outputs and parameters, and the request's id, are not part of the key."""
-    parameters = dict(reversed(request.parameters.items()))
+    parameters = dict(reversed(list(request.parameters.items())))
     turned = InferenceRequest(
         request.inputs[::-1], request.outputs[::-1], request.signature, parameters, id=identity
     )  # fmt: skip
@@ -86,10 +93,10 @@ def test_each_part_of_a_request_counts(other: InferenceRequest) -> None:
     assert cache_key(ROUTE, other) != cache_key(ROUTE, REQUEST)
 
 
-@pytest.mark.parametrize("field", ["model", "version", "fingerprint"])
-def test_each_part_of_a_route_counts(field: str) -> None:
+@pytest.mark.parametrize("other", [{"model": "other"}, {"version": "other"}, {"fingerprint": "other"}])
+def test_each_part_of_a_route_counts(other: Any) -> None:
     """Another model, version or content of the loaded files is a new key."""
-    assert cache_key(replace(ROUTE, **{field: "other"}), REQUEST) != cache_key(ROUTE, REQUEST)
+    assert cache_key(replace(ROUTE, **other), REQUEST) != cache_key(ROUTE, REQUEST)
 
 
 def test_where_a_model_is_loaded_makes_no_difference() -> None:

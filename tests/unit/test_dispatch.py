@@ -3,8 +3,8 @@
 from time import monotonic
 
 import pytest
-from fakes import FakeBackend, FakeCache
 
+from fakes import FakeBackend, FakeCache
 from portico.cache_key import cache_key
 from portico.dispatch import CacheStatus, Dispatcher
 from portico.errors import DeadlineExceeded, InferenceFailed, InvalidRequest, ModelNotFound, ModelNotReady

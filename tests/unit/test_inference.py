@@ -24,7 +24,7 @@ def test_bytes_elements_that_break_off(elements: list[bytes], data: st.DataObjec
     """Packed data that breaks off within an element is refused, with the input's name."""
     packed = pack_bytes(elements)
     cut = data.draw(st.integers(len(packed) - len(elements[-1]) - 3, len(packed) - 1))
-    with pytest.raises(InvalidRequest, match="'x'.*runs over the end"):
+    with pytest.raises(InvalidRequest, match=r"'x'.*runs over the end"):
         list(unpack_bytes(packed[:cut], "x"))
 
 
@@ -71,13 +71,13 @@ def test_check_refuses_impossible_sizes(size: int) -> None:
 
 def test_check_refuses_unknown_datatypes() -> None:
     """A datatype that is none is refused, with those there are."""
-    with pytest.raises(InvalidRequest, match="'x': datatype 'FLOAT' is none of BOOL, .*FP32.*, BYTES"):
+    with pytest.raises(InvalidRequest, match=r"'x': datatype 'FLOAT' is none of BOOL, .*FP32.*, BYTES"):
         Tensor("x", "FLOAT", (1,), bytes(4)).check()
 
 
 def test_check_of_a_huge_shape() -> None:
     """A shape of astronomic size is refused by its numbers alone."""
-    with pytest.raises(InvalidRequest, match="takes .* bytes, 4 were given"):
+    with pytest.raises(InvalidRequest, match=r"takes .* bytes, 4 were given"):
         Tensor("x", "FP32", (1 << 62, 1 << 62), bytes(4)).check()
 
 

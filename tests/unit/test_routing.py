@@ -91,11 +91,9 @@ def test_a_model_without_versions() -> None:
 def test_replacing_the_snapshot() -> None:
     """Another snapshot is in force at once, and only then is it known that any has come."""
     live = LiveRoutes()
-    assert not live.received
-    assert not live.table.models
+    assert (live.received, live.table.models) == (False, {})
     live.replace(TABLE)
-    assert live.received
-    assert live.table is TABLE
+    assert (live.received, live.table) == (True, TABLE)
     newer = replace(TABLE, revision=8)
     live.replace(newer)
     assert live.table is newer

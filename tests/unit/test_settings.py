@@ -40,4 +40,4 @@ def test_values_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str,
 def test_settings_do_not_change() -> None:
     """Nobody changes a setting after the start."""
     with pytest.raises(ValidationError, match="frozen"):
-        GatewaySettings().port = 1
+        GatewaySettings().port = 1  # type: ignore[misc]

@@ -81,9 +81,7 @@ def test_wrong_shape(shape: tuple[int, ...]) -> None:
 
 def test_wrong_datatype_of_any_shape() -> None:
     """For an input of any shape, the refusal says that too."""
-    assert "the model takes BYTES of any shape" in refusal(
-        Tensor("any", "FP32", (1,), bytes(4)), signature="loose"
-    )
+    assert "the model takes BYTES of any shape" in refusal(Tensor("any", "FP32", (1,), bytes(4)), signature="loose")
 
 
 def test_unknown_input() -> None:

@@ -4,7 +4,7 @@ import grpc
 
 from portico.backends.channel import raise_ours
 from portico.codecs.tensorflow import decode_tensor, encode_tensor
-from portico.errors import InferenceFailed, InvalidRequest
+from portico.errors import InferenceFailed, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.routing import Route
 from portico.wire import tf_serving_pb2 as tfs
@@ -52,4 +52,4 @@ class TFServing:
             await self._status(tfs.GetModelStatusRequest(), timeout=timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise_ours(error, NAME, self._max_bytes, {})
+                raise Unavailable(f"{NAME} cannot be reached now.") from error

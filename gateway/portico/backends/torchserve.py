@@ -5,25 +5,15 @@ bodies have no named parts without them. So a handler gets what it would have go
 """
 
 import logging
-from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import aiohttp
 import grpc
-import orjson
 
 from portico.backends.channel import raise_ours
+from portico.backends.torchserve_failures import ENVOYS, UNREACHABLE, of_grpc, of_rest
 from portico.codecs.handler import raw_response, request_body
-from portico.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidRequest,
-    ModelNotReady,
-    Overloaded,
-    PorticoError,
-    TooLarge,
-    Unavailable,
-)
+from portico.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse, unpack_bytes
 from portico.routing import Route
 from portico.wire import torchserve_pb2 as ts
@@ -32,21 +22,10 @@ log = logging.getLogger(__name__)
 
 NAME = "TorchServe"
 
-_UNREACHABLE = f"{NAME} cannot be reached now. Try again in a few seconds."
-_ENVOYS = (502, 503, 504)
-
 _CONTENT_TYPE = "Content-Type"
 
 PARTS = "parts"
 """Parameter of a request whose inputs are named parts for gRPC, each one BYTES element."""
-
-_ERRORS: Mapping[int, Callable[[str], PorticoError]] = {
-    404: ModelNotReady,  # the route says it is loaded: TorchServe was restarted, and is getting its models
-    429: Overloaded,
-    502: Unavailable,
-    503: Unavailable,
-    504: DeadlineExceeded,
-}
 
 
 class TorchServe:
@@ -77,7 +56,7 @@ class TorchServe:
         try:
             answer = await self._predictions(message, timeout=timeout)
         except grpc.aio.AioRpcError as error:
-            raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
+            raise_ours(of_grpc(error), NAME, self._max_bytes, {route.servable: route.model})
         return raw_response(answer.prediction, "")
 
     async def _by_rest(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
@@ -92,34 +71,18 @@ class TorchServe:
             raise DeadlineExceeded(f"{NAME} did not answer within {timeout:.3g} s.") from error
         except aiohttp.ClientError as error:
             log.debug("%s cannot be reached: %s", NAME, error)
-            raise Unavailable(_UNREACHABLE) from error
-        if response.status != HTTPStatus.OK:
-            self._refuse(response.status, answer, {route.servable: route.model})
+            raise Unavailable(UNREACHABLE) from error
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            shown = answer.replace(route.servable.encode(), route.model.encode())
+            raise of_rest(response.status, shown, self._max_bytes)
         return raw_response(answer, response.headers.get(_CONTENT_TYPE, ""))
 
-    def _refuse(self, status: int, answer: bytes, hidden: Mapping[str, str]) -> None:
-        """Raises what TorchServe's error answer, {"code", "type", "message"}, means; an answer without is Envoy's."""
-        text = _message(answer) or (_UNREACHABLE if status in _ENVOYS else f"{NAME} gave no reason.")
-        for inner, outer in hidden.items():
-            text = text.replace(inner, outer)
-        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise TooLarge(self._max_bytes)
-        fallback = InvalidRequest if 400 <= status < 500 else InferenceFailed
-        raise _ERRORS.get(status, fallback)(text)
-
     async def ping(self, timeout: float) -> None:
+        """Any answer of TorchServe's will do: its own is 500 as long as one model has no worker."""
         try:
             limits = aiohttp.ClientTimeout(total=timeout)
             async with self._http.get(f"{self._base}/ping", timeout=limits) as response:
-                if response.status != HTTPStatus.OK:
-                    raise Unavailable(f"{NAME} says {response.status} to a ping.")
+                if response.status in ENVOYS:
+                    raise Unavailable(UNREACHABLE)
         except (TimeoutError, aiohttp.ClientError) as error:
-            raise Unavailable(f"{NAME} cannot be reached now.") from error
-
-
-def _message(answer: bytes) -> str:
-    """TorchServe's text, empty if the answer is not in its form."""
-    try:
-        return str(orjson.loads(answer)["message"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+            raise Unavailable(UNREACHABLE) from error

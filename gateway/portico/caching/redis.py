@@ -40,7 +40,7 @@ class RedisCache:
         except (RedisError, OSError, TimeoutError) as error:
             self._pause(error)
             return None
-        return None if value is None else stored.load(value)
+        return stored.load(value) if isinstance(value, bytes) else None
 
     async def put(self, key: bytes, response: InferenceResponse) -> None:
         """Returns at once; the write goes on beside the request."""

@@ -1,4 +1,4 @@
-"""An answer as it is kept in the cache: one byte of format version, a checksum, an Open Inference `ModelInferResponse`."""
+"""An answer as it is kept in the cache: format version, checksum, an Open Inference `ModelInferResponse`."""
 
 from collections.abc import Mapping
 from zlib import crc32

@@ -183,10 +183,10 @@ class _ModelPlan:
                 yield found.servable
 
     def _superseded(self) -> bool:
-        """Whether other routes can go: everything wanted came to its end, and something serves."""
+        """Whether other routes can go: everything wanted came to its end, and some of it serves."""
         states = [self._status(servable).state for servable in self.wanted.values()]
         ended = all(state in (State.READY, State.FAILED) for state in states)
-        return ended and bool(self.kept or State.READY in states)
+        return ended and State.READY in states
 
     def _wanted(self, servable: Servable) -> Version:
         status = self._status(servable)

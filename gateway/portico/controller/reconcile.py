@@ -71,6 +71,7 @@ class Reconciler:
         beat: Callable[[], None] = lambda: None,
         absent: Mapping[Server, str] | None = None,
         wake: asyncio.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._loaders = {loader.server: loader for loader in loaders}
@@ -79,6 +80,7 @@ class Reconciler:
         self._drain = drain
         self._retry = retry
         self._beat = beat
+        self._clock = clock
         self._absent = {server: Fleet({}, problem) for server, problem in (absent or {}).items()}
         self._published: RouteTable | None = None
         self._entry = ""
@@ -125,7 +127,7 @@ class Reconciler:
         await self._publish(published, decided.table)
 
     def _forget_failures(self) -> None:
-        old = time.monotonic() - LAST_RETRY
+        old = self._clock() - LAST_RETRY
         self._failures = {key: failure for key, failure in self._failures.items() if failure.until > old}
 
     async def _look(self) -> Inventory | None:
@@ -168,7 +170,7 @@ class Reconciler:
 
     def _ages(self) -> dict[str, float]:
         """Seconds since the files of each servable came."""
-        now = time.monotonic()
+        now = self._clock()
         models = self._inventory.models.values() if self._inventory else ()
         found = (version for model in models for version in model.versions)
         return {version.servable.name: now - version.since for version in found if version.servable}
@@ -200,7 +202,7 @@ class Reconciler:
             self._failures = {key: failure for key, failure in self._failures.items() if key[0] != address}
             return None
         self._trouble(address, "")
-        now = time.monotonic()
+        now = self._clock()
         for (where, name), failure in list(self._failures.items()):
             if where == address and name not in found and now < failure.until:
                 found[name] = Status(LoadState.FAILED, failure.reason)
@@ -211,7 +213,7 @@ class Reconciler:
 
     def _drained(self, published: RouteTable, fleets: Mapping[Server, Fleet]) -> set[str]:
         """The loaded names that the table in force has not routed to for a while."""
-        now = time.monotonic()
+        now = self._clock()
         routed = {route.servable for route in routes(published)}
         reports = (report for fleet in fleets.values() for report in fleet.reports().values())
         idle = {name for report in reports for name in report} - routed
@@ -223,7 +225,7 @@ class Reconciler:
             name = action.servable.name if isinstance(action, Load) else action.name
             key = (action.address, name)
             failure = self._failures.get(key)
-            if key in self._tasks or (failure and time.monotonic() < failure.until):
+            if key in self._tasks or (failure and self._clock() < failure.until):
                 continue
             state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
             work = self._load(action, key) if isinstance(action, Load) else self._unload(action)
@@ -236,7 +238,7 @@ class Reconciler:
         self._wake.set()
 
     async def _load(self, action: Load, key: _Key) -> None:
-        servable, started = action.servable, time.monotonic()
+        servable, started = action.servable, self._clock()
         where = f"model {servable.model} version {servable.version} in {servable.server} at {action.address}"
         try:
             await self._loaders[servable.server].load(action.address, servable)
@@ -245,27 +247,27 @@ class Reconciler:
             return
         except LoaderError as error:
             self._failed(key, error)
-            _log.error("%s: failed after %.2f s: %s", where, time.monotonic() - started, error)
+            _log.error("%s: failed after %.2f s: %s", where, self._clock() - started, error)
             return
         self._failures.pop(key, None)
-        _log.info("%s: loaded as %s in %.2f s", where, servable.name, time.monotonic() - started)
+        _log.info("%s: loaded as %s in %.2f s", where, servable.name, self._clock() - started)
 
     async def _unload(self, action: Unload) -> None:
-        started = time.monotonic()
+        started = self._clock()
         try:
             await self._loaders[action.server].unload(action.address, action.name)
         except LoaderError as error:
             self._failed((action.address, action.name), error)
             _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
             return
-        took = time.monotonic() - started
+        took = self._clock() - started
         _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)
 
     def _failed(self, key: _Key, error: LoaderError) -> None:
         """Waits before it tries the same again, longer each time."""
         before = self._failures.get(key)
         pause = min(before.pause * 2, LAST_RETRY) if before else self._retry
-        self._failures[key] = _Failure(str(error), time.monotonic() + pause, pause)
+        self._failures[key] = _Failure(str(error), self._clock() + pause, pause)
 
     def _trouble(self, part: str, text: str) -> None:
         """Logs the trouble that a part has when it begins, changes or ends."""

@@ -85,7 +85,7 @@ TF_SERVING = Environment(
     "tf-serving",
     "TensorFlow",
     ("tf-serving/requirements.lock",),
-    340 * MB,
+    385 * MB,
     1500 * MB,
     imports=("tf-serving",),
 )

@@ -1,16 +1,19 @@
 """Outlives whoever started the stack just long enough to end everything that belongs to it, even after `kill -9`.
 
 Run as a process of its own by `portico.local.stack`, with a pipe as its standard input: the end of that pipe is the end
-of its owner. It knows the stack's processes by a variable in their environment, which grandchildren have too.
+of its owner. It knows the stack's processes by a variable in their environment, which grandchildren have too. Its value
+is the folder of their logs.
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
 VARIABLE = "PORTICO_STACK"
+GOODBYE = b"the folder is taken care of"
 SWEEP_SECONDS = 20.0
 
 
@@ -65,12 +68,15 @@ def sweep(stack: str) -> int:
 
 
 def main() -> None:
-    """Waits for the end of standard input, then sweeps."""
+    """Waits for the end of standard input, then sweeps, and tidies up too where the owner did not say goodbye."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    while os.read(0, 1024):
-        pass
+    goodbye = b""
+    while received := os.read(0, 1024):
+        goodbye += received
     sweep(sys.argv[1])
+    if goodbye != GOODBYE:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 if __name__ == "__main__":

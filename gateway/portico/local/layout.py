@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -12,6 +13,11 @@ GATEWAY_PYTHON = VENVS / "gateway" / "bin" / "python"
 TF_SERVING_PYTHON = VENVS / "tf-serving" / "bin" / "python"
 TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
 TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
+
+
+def redis_server() -> str:
+    """The Redis of this machine, else the one that came in a wheel."""
+    return shutil.which("redis-server") or str(PROGRAMS / "bin" / "redis-server")
 
 
 def shown(path: Path) -> str:

@@ -43,14 +43,13 @@ def all_parts(here: Surroundings) -> list[Part]:
 
 def redis(here: Surroundings) -> Part:
     """Redis as a cache: bounded, and nothing on disk."""
-    program = shutil.which("redis-server") or str(layout.PROGRAMS / "bin" / "redis-server")
     port = here.addresses.redis
     settings = {"bind": LOOPBACK, "port": port, "save": "", "appendonly": "no"}
     settings |= {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     return Part(
         "redis",
-        (program, *options),
+        (layout.redis_server(), *options),
         lambda: readiness.redis_answers(port),
         folder=here.folder("redis"),
         ready_within=15,
@@ -61,7 +60,8 @@ def tf_serving(here: Surroundings) -> Part:
     """TensorFlow Serving if this machine has it, else the stand-in; it starts with no model."""
     program = shutil.which("tensorflow_model_server")
     command = [program] if program else [str(layout.TF_SERVING_PYTHON), "-m", "tf_serving_standin"]
-    nothing = here.folder("tf-serving") / "models.config"
+    folder = here.folder("tf-serving")
+    nothing = folder / "models.config"
     nothing.write_text("model_config_list {}\n")
     ports = here.addresses
     command += [f"--port={ports.tf_serving}", f"--rest_api_port={ports.tf_serving_rest}"]
@@ -71,8 +71,9 @@ def tf_serving(here: Surroundings) -> Part:
         tuple(command),
         # REST is the last it opens.
         lambda: readiness.http_status(ports.tf_serving_rest, "/v1/models/none") is not None,
-        {"TF_CPP_MIN_LOG_LEVEL": "1", "TF_SERVING_STANDIN_BIND_ADDRESS": LOOPBACK},
-        folder=here.folder("tf-serving"),
+        # Keras writes its settings below the home folder unless it is told another place.
+        {"TF_CPP_MIN_LOG_LEVEL": "1", "TF_SERVING_STANDIN_BIND_ADDRESS": LOOPBACK, "KERAS_HOME": str(folder)},
+        folder=folder,
         ready_within=120,
     )
 

@@ -150,7 +150,7 @@ class Stack:
             self._watcher.join()
         self._stop_all()
         if self._guard is not None:
-            self._guard.communicate(timeout=guard.SWEEP_SECONDS + 10)
+            self._guard.communicate(guard.GOODBYE, timeout=guard.SWEEP_SECONDS + 10)
             self._guard = None
         if keep_logs:
             self._report(f"The logs are kept in {self.scratch}")

@@ -1,5 +1,6 @@
 """TensorProtos ↔ tensors: nothing is lost, what may be left out is filled in, and what cannot be is refused."""
 
+import math
 import struct
 import tracemalloc
 from math import prod
@@ -48,13 +49,13 @@ def tensors(draw: st.DrawFn) -> Tensor:
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=4)))
     count = prod(shape)
     if datatype == "BYTES":
-        return Tensor("x", datatype, shape, pack_bytes(draw(st.lists(st.binary(max_size=5), min_size=count, max_size=count))))
-    if datatype == "BOOL":
-        data = bytes(draw(st.lists(st.integers(0, 1), min_size=count, max_size=count)))
-    elif datatype in ("FP32", "FP64"):
-        width = 8 * ITEM_SIZE[datatype]
-        values = draw(st.lists(st.floats(width=width), min_size=count, max_size=count))
-        data = struct.pack(f"<{count}{TYPED[datatype][1]}", *(float("nan") if value != value else value for value in values))
+        elements = draw(st.lists(st.binary(max_size=5), min_size=count, max_size=count))
+        return Tensor("x", datatype, shape, pack_bytes(elements))
+    if datatype in ("BOOL", "FP32", "FP64"):
+        kind: st.SearchStrategy[float] = {"BOOL": st.booleans(), "FP32": st.floats(width=32)}.get(datatype, st.floats())
+        values = draw(st.lists(kind, min_size=count, max_size=count))
+        packed = (math.nan if math.isnan(value) else value for value in values)
+        data = struct.pack(f"<{count}{TYPED[datatype][1]}", *packed)
     else:
         size = count * ITEM_SIZE[datatype]
         data = draw(st.binary(min_size=size, max_size=size))
@@ -183,7 +184,7 @@ def test_strings_as_content() -> None:
 @pytest.mark.parametrize("dtype", [tf.DT_COMPLEX64, tf.DT_RESOURCE, tf.DT_VARIANT, tf.DT_INVALID, 77])
 def test_unknown_dtypes(dtype: int) -> None:
     """A dtype that is not carried is refused by its name, one that there is not by its number."""
-    name = tf.DataType.Name(dtype) if dtype != 77 else "77"  # type: ignore[arg-type]
+    name = tf.DataType.Name(dtype) if dtype != 77 else "77"
     with pytest.raises(InvalidRequest, match=f"'x': tensors of dtype {name} are not supported"):
         decode_tensor("x", proto_of(dtype, 1), LIMIT)
 
@@ -192,7 +193,7 @@ def test_unknown_dtypes(dtype: int) -> None:
 def test_negative_sizes(shape: tuple[int, ...]) -> None:
     """A shape with an open size is no tensor's, and refused."""
     for dtype in (tf.DT_FLOAT, tf.DT_STRING):
-        with pytest.raises(InvalidRequest, match="'x': its tensor_shape .* fully known"):
+        with pytest.raises(InvalidRequest, match=r"'x': its tensor_shape .* fully known"):
             decode_tensor("x", proto_of(dtype, *shape), LIMIT)
 
 

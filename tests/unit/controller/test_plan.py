@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
+
 from fakes_controller import lying, servable
+from portico.controller import plan as module
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoadState, Report, Status
 from portico.controller.plan import Fleet, Load, Plan, Unload, plan
@@ -105,6 +108,25 @@ def test_a_failed_load_in_place_keeps_the_old_content_and_says_why() -> None:
     assert decided.actions == ()
     assert iris(decided) == {"1": (State.READY, V1.name)}
     assert "no weights" in version(decided, "1").reason
+
+
+def test_a_failed_load_in_place_brings_no_older_version_back() -> None:
+    """The version still serves, with what was loaded before; the one before it stays unloaded."""
+    v2_new = servable("iris", "2", "b")
+    decided = plan(lying(V1, v2_new), fleet({V2: READY, v2_new: FAILED}), served(V2), ())
+    assert (decided.actions, iris(decided)) == ((), {"2": (State.READY, V2.name)})
+
+
+def test_with_two_places_the_oldest_goes_when_all_wanted_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where several versions are served, each new one is ready before an old one goes."""
+    monkeypatch.setattr(module, "VERSIONS", 2)
+    v3 = servable("iris", "3")
+    table = served(V1, V2)
+    loading = plan(lying(V1, V2, v3), fleet({V1: READY, V2: READY, v3: LOADING}), table, ())
+    assert iris(loading) == {"1": (State.READY, V1.name), "2": (State.READY, V2.name), "3": (State.LOADING, "")}
+    flipped = plan(lying(V1, V2, v3), fleet({V1: READY, V2: READY, v3: READY}), table, ())
+    assert iris(flipped) == {"2": (State.READY, V2.name), "3": (State.READY, v3.name)}
+    assert flipped.table.models["iris"].default == "3"
 
 
 def test_a_load_that_fails_in_one_replica_does_not_flip() -> None:

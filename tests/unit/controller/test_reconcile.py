@@ -26,14 +26,22 @@ class Stack:
     backplane: FakeBackplane
     drain: float = 0.0
     retry: float = 3600.0
+    now: float = 0.0
 
     def __post_init__(self) -> None:
         self.reconciler = self.another()
 
     def another(self) -> Reconciler:
         """A controller that has just started, in the same surroundings."""
-        loaders = (self.tf, self.torch)
-        return Reconciler(self.repository, loaders, self.backplane, interval=3600, drain=self.drain, retry=self.retry)
+        return Reconciler(
+            self.repository,
+            (self.tf, self.torch),
+            self.backplane,
+            interval=3600,
+            drain=self.drain,
+            retry=self.retry,
+            clock=lambda: self.now,
+        )
 
     async def rounds(self, count: int = 8) -> RouteTable:
         """Goes round, with time for everything that was started to end."""
@@ -79,13 +87,19 @@ async def test_a_swap_loads_publishes_and_then_unloads(stack: Stack) -> None:
 
 
 async def test_nothing_is_unloaded_before_it_is_drained() -> None:
-    """Requests that took the old route have time to end."""
+    """Requests that took the old route have time to end, counted from when the route was flipped."""
     tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
-    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), drain=3600)
+    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), drain=60)
     await stack.rounds()
+    stack.now += 1000
     stack.repository.inventory = lying(V2)
     assert (await stack.rounds()).resolve("iris").servable == V2.name
+    stack.now += 59
+    await stack.rounds()
     assert V1.name in tf.fleet["t0"].loaded
+    stack.now += 1
+    await stack.rounds()
+    assert V1.name not in tf.fleet["t0"].loaded
 
 
 async def test_nothing_is_unloaded_while_redis_is_gone(stack: Stack) -> None:
@@ -148,14 +162,19 @@ async def test_a_failed_load_is_not_repeated_at_once(stack: Stack) -> None:
     assert table.resolve("iris").servable == V1.name
 
 
-async def test_a_failed_load_is_tried_again_after_the_pause() -> None:
-    """Some failures pass by themselves."""
+async def test_a_failed_load_is_tried_again_after_a_pause() -> None:
+    """Some failures pass by themselves. Each pause is longer than the one before."""
     tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
-    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), retry=0.0)
+    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), retry=30.0)
     tf.fleet["t0"].broken[V1.name] = "out of memory"
-    await stack.rounds()
-    assert stack.calls().count(("load", V1.name)) > 1
+    tries = []
+    for seconds in (0, 29, 1, 59, 1):
+        stack.now += seconds
+        await stack.rounds()
+        tries.append(stack.calls().count(("load", V1.name)))
+    assert tries == [1, 0, 1, 0, 1]
     tf.fleet["t0"].broken.clear()
+    stack.now += 120
     assert (await stack.rounds()).resolve("iris").servable == V1.name
 
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from asgi_client import Event, call
 
+from asgi_client import Event, call
 from portico.edges.application import Application
 from portico.edges.asgi import App, Receive, Scope, Send
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from time import monotonic
 
 import pytest
-from asgi_client import Answer, Event, Exchange, decode_bin, grpc_call, grpc_exchange
 
+from asgi_client import Answer, Event, Exchange, decode_bin, grpc_call, grpc_exchange
 from portico.edges.grpc import Abort, Call, GrpcEdge, Method
 from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest, ModelNotFound
@@ -138,7 +138,7 @@ async def test_a_stream(handlers: Handlers, count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 2])
 async def test_a_stream_that_fails(handlers: Handlers, count: int) -> None:
-    """Messages before a failure are kept, and the status follows: in trailers, or in the headers if nothing was sent."""
+    """Messages before a failure are kept, and the status follows: in trailers, or in headers if nothing was sent."""
     answer = await grpc_call(handlers.edge(), "/t.S/break_off", str(count).encode())
     assert answer.grpc_status == (5, "gone")
     assert answer.body == b"".join(b"\0\0\0\0\1" + str(number).encode() for number in range(count))

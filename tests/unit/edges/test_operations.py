@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from asgi_client import call
 from fakes import FakeBackend
-
 from portico.edges.operations import operations
 from portico.routing import LiveRoutes, Model, RouteTable, Server
 
@@ -32,7 +32,7 @@ async def ask(path: str, routes: LiveRoutes, backends: dict[Server, FakeBackend]
 async def test_alive(backends: dict[Server, FakeBackend]) -> None:
     """The process is alive whatever else there is."""
     for backend in backends.values():
-        backend.down = True
+        backend.go_down()
     assert await ask("/healthz", LiveRoutes(), backends) == (200, {"status": "ok"})
 
 
@@ -46,7 +46,7 @@ async def test_ready(backends: dict[Server, FakeBackend]) -> None:
 
 async def test_one_server_down(backends: dict[Server, FakeBackend]) -> None:
     """One model server down leaves the gateway ready for the models of the other, and is told."""
-    backends[Server.TORCHSERVE].down = True
+    backends[Server.TORCHSERVE].go_down()
     status, body = await ask("/readyz", LiveRoutes(TABLE), backends)
     assert (status, body["ready"], body["model_servers"]["tf_serving"]) == (200, True, "ok")
     assert "cannot be reached" in body["model_servers"]["torchserve"]
@@ -55,7 +55,7 @@ async def test_one_server_down(backends: dict[Server, FakeBackend]) -> None:
 async def test_all_servers_down(backends: dict[Server, FakeBackend]) -> None:
     """With no model server in reach, the gateway is not ready."""
     for backend in backends.values():
-        backend.down = True
+        backend.go_down()
     status, body = await ask("/readyz", LiveRoutes(TABLE), backends)
     assert (status, body["ready"]) == (503, False)
 
@@ -70,7 +70,7 @@ async def test_a_server_that_hangs(backends: dict[Server, FakeBackend]) -> None:
 
 async def test_servers_that_nobody_needs(backends: dict[Server, FakeBackend]) -> None:
     """A model server that no model of the repository needs does not count."""
-    backends[Server.TORCHSERVE].down = True
+    backends[Server.TORCHSERVE].go_down()
     table = RouteTable({"iris": TABLE.models["iris"]})
     status, body = await ask("/readyz", LiveRoutes(table), backends)
     assert (status, body["model_servers"]) == (200, {"tf_serving": "ok"})

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
-from asgi_client import Exchange, call
-from sample_gateway import nothing_here
 
+from asgi_client import Exchange, call
 from portico.edges.rest import Endpoint, Request, Response, RestEdge
 from portico.errors import InvalidRequest, PorticoError
+from sample_gateway import nothing_here
 
 LIMIT = 100
 Handler = Callable[[Request], Awaitable[Response]]
@@ -61,7 +61,9 @@ async def test_parts_of_a_path(path: str, parts: dict[str, str]) -> None:
     assert (await call(ITEMS, "GET", path)).json()["path"] == parts
 
 
-@pytest.mark.parametrize("path", ["/", "/other", "/items/", "/items/a/", "/items/a/b", "/items/a/versions/x", "/itemsx"])
+@pytest.mark.parametrize(
+    "path", ["/", "/other", "/items/", "/items/a/", "/items/a/b", "/items/a/versions/x", "/itemsx"]
+)
 async def test_an_unknown_path(path: str) -> None:
     """A path that no endpoint has goes to the application behind."""
     answer = await call(ITEMS, "GET", path)

@@ -39,11 +39,15 @@ def test_a_new_checkout_has_no_environment(checkout: Path) -> None:
     assert not small(checkout).is_current()
 
 
-def test_a_made_environment_is_current_and_finds_our_packages(checkout: Path) -> None:
-    """After `install` the environment is there, needs no second making, and imports the checkout's folders."""
+def test_what_is_half_made_is_made_anew(checkout: Path) -> None:
+    """After `install` nothing is left of an interrupted attempt; the environment is current and finds our packages."""
     environment = small(checkout)
+    leftover = environment.folder / "lib" / "half-a-package"
+    leftover.mkdir(parents=True)
+    assert not environment.is_current()
     installing.install([environment], Board(io.StringIO()))
     assert environment.is_current()
+    assert not leftover.exists()
     ask = [str(environment.python), "-c", "import ours; print(ours.ANSWER)"]
     assert subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout == "42\n"
 
@@ -62,16 +66,6 @@ def test_another_lock_file_makes_it_stale(checkout: Path) -> None:
     assert not replace(environment, imports=()).is_current()
     environment.python.unlink()
     assert not environment.is_current()
-
-
-def test_a_half_made_environment_is_made_anew(checkout: Path) -> None:
-    """What an interrupted set-up left behind is gone after the next one."""
-    environment = small(checkout)
-    leftover = environment.folder / "lib" / "half-a-package"
-    leftover.mkdir(parents=True)
-    installing.install([environment], Board(io.StringIO()))
-    assert environment.is_current()
-    assert not leftover.exists()
 
 
 def test_a_failure_shows_pip_s_last_lines_and_the_log(checkout: Path) -> None:
@@ -126,3 +120,14 @@ def test_the_lock_files_name_no_registry() -> None:
     for environment in environments.needed("test"):
         for lock in environment.locks:
             assert "://" not in (layout.ROOT / lock).read_text()
+
+
+@pytest.mark.parametrize(
+    ("told", "extra"), [("2.14.0, 2.13.0+cpu, 2.13.0", 0), ("2.14.0, 2.13.0", environments.CUDA_DOWNLOAD)]
+)
+def test_cuda_is_counted_where_pip_would_take_it(told: str, extra: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size told beforehand has CUDA in it, unless pip's settings lead to the CPU build of the locked version."""
+    answer = subprocess.CompletedProcess([], 0, f"Available versions: {told}".encode())
+    monkeypatch.setattr(subprocess, "run", lambda *args, **more: answer)
+    download, _ = environments.sizes([environments.TORCHSERVE])
+    assert download == environments.TORCHSERVE.download + extra

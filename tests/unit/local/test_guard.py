@@ -55,6 +55,14 @@ def test_kill_9_of_the_owner_leaves_no_process(stack: str) -> None:
     wait_for_members(stack, 0)
 
 
+@pytest.mark.parametrize(("goodbye", "kept"), [(guard.GOODBYE, True), (b"", False)])
+def test_the_folder_goes_with_an_owner_that_could_not_see_to_it(stack: str, goodbye: bytes, kept: bool) -> None:
+    """After kill -9 no folder stays behind; an owner that ended in order has decided about its logs itself."""
+    (Path(stack) / "part.log").touch()
+    subprocess.run([sys.executable, "-I", "-S", guard.__file__, stack], input=goodbye, timeout=60, check=True)
+    assert (Path(stack) / "part.log").exists() is kept
+
+
 def test_another_stack_is_left_alone(stack: str) -> None:
     """Only what carries this stack's name is killed, though another's name may begin with it."""
     environment = os.environ | {guard.VARIABLE: stack + "-other"}

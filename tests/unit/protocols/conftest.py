@@ -1,6 +1,7 @@
 """The gateway that each protocol is tested in."""
 
 import pytest
+
 from sample_gateway import SampleGateway
 
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from asgi_client import Answer
-from sample_gateway import FRESH, LIMIT, SampleGateway
 
+from asgi_client import Answer
 from portico import __version__
 from portico.routing import RouteTable
+from sample_gateway import FRESH, LIMIT, SampleGateway
 
 ROW = [0.5, 0.25, 1.0, 9.0]
 
@@ -197,7 +197,7 @@ async def test_failures_behind(gateway: SampleGateway) -> None:
     """A model that fails is 500 with its text; a model server that is gone 503; one that hangs 504."""
     body = {"inputs": [fp32("x", 1, data=[1])]}
     assert await refusal(gateway, "fails", body) == (500, "the graph divided by zero")
-    gateway.tf_serving.down = True
+    gateway.tf_serving.go_down()
     status, text = await refusal(gateway, "half", body)
     assert (status, "cannot be reached" in text) == (503, True)
     slow = SampleGateway(timeout=0.05)
@@ -234,7 +234,9 @@ async def test_model_metadata_without_a_default_signature(gateway: SampleGateway
     assert (await gateway.rest("GET", "/v2/models/half")).json()["inputs"][0]["shape"] == [-1]
 
 
-@pytest.mark.parametrize(("name", "platform"), [("digits", "pytorch_torchserve"), ("damaged", ""), ("loading", "tensorflow_savedmodel")])
+@pytest.mark.parametrize(
+    ("name", "platform"), [("digits", "pytorch_torchserve"), ("damaged", ""), ("loading", "tensorflow_savedmodel")]
+)
 async def test_model_metadata_of_the_undeclared(gateway: SampleGateway, name: str, platform: str) -> None:
     """A model that declares no signature, or is not ready, has metadata without tensors."""
     answer = (await gateway.rest("GET", f"/v2/models/{name}")).json()

@@ -5,7 +5,9 @@ import json
 from typing import Any
 
 import pytest
+
 from asgi_client import Answer
+from portico.inference import InferenceResponse, Tensor
 from sample_gateway import FRESH, LIMIT, SampleGateway
 
 ROWS = [[0.5, 0.25, 1.0, 9.0], [1.0, 0.0, 0.0, 9.0]]
@@ -83,7 +85,8 @@ async def test_strings(gateway: SampleGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "version"), [("iris", "2"), ("iris/versions/1", "1"), ("iris/labels/stable", "1"), ("iris/labels/canary", "2")]
+    ("path", "version"),
+    [("iris", "2"), ("iris/versions/1", "1"), ("iris/labels/stable", "1"), ("iris/labels/canary", "2")],
 )
 async def test_versions_and_labels(gateway: SampleGateway, path: str, version: str) -> None:
     """A call goes to the version or label in its path, and without one to the default."""
@@ -111,7 +114,11 @@ async def test_the_cache(gateway: SampleGateway) -> None:
         ("iris", {"instances": None}, "has to be a list"),
         ("iris", {"instances": ROWS, "signature_name": 1}, "'signature_name' has to be a string"),
         ("iris", {"instances": ROWS, "signature_name": "train"}, "no signature 'train'. Its signatures: 'classify'"),
-        ("iris", {"instances": ROWS, "signature_name": "classify"}, "'examples': the model takes BYTES, its data holds"),
+        (
+            "iris",
+            {"instances": ROWS, "signature_name": "classify"},
+            "'examples': the model takes BYTES, its data holds",
+        ),
         ("iris", {"instances": [[1, 2, 3]]}, "given FP32 [1, 3], the model takes FP32 [-1, 4]"),
         ("iris", {"instances": [[1, 2], [3]]}, "'measurements': its lists are ragged"),
         ("iris", {"instances": [["a", "b", "c", "d"]]}, "'measurements': the model takes FP32, its data holds strings"),
@@ -153,13 +160,8 @@ async def test_a_model_without_signature_names_the_way(gateway: SampleGateway) -
 
 async def test_outputs_without_a_batch(gateway: SampleGateway) -> None:
     """Outputs that have no row for each instance are refused in row form, which says that the column form works."""
-
-    def scalar(request: Any) -> Any:
-        from portico.inference import InferenceResponse, Tensor
-
-        return InferenceResponse((Tensor("y", "FP32", (), bytes(4)),))
-
-    gateway.tf_serving.servables["half-1--loaded"] = scalar
+    scalar = InferenceResponse((Tensor("y", "FP32", (), bytes(4)),))
+    gateway.tf_serving.servables["half-1--loaded"] = lambda request: scalar
     status, text = await refusal(gateway, "half", {"instances": [1]})
     assert (status, "use the column form" in text) == (400, True)
     assert (await predict(gateway, "half", {"inputs": [1]})).json() == {"outputs": 0.0}
@@ -185,7 +187,7 @@ async def test_models_that_cannot_answer(gateway: SampleGateway, path: str, stat
 async def test_failures_behind(gateway: SampleGateway) -> None:
     """A model that fails is 500 with its text, a model server that is gone 503, a body over the limit 413."""
     assert await refusal(gateway, "fails", {"instances": [1]}) == (500, "the graph divided by zero")
-    gateway.tf_serving.down = True
+    gateway.tf_serving.go_down()
     assert (await refusal(gateway, "half", {"instances": [1]}))[0] == 503
     assert (await refusal(gateway, "half", bytes(LIMIT + 1)))[0] == 413
 
@@ -262,7 +264,11 @@ async def test_metadata_that_there_is_not(gateway: SampleGateway) -> None:
 
 async def test_wrong_methods(gateway: SampleGateway) -> None:
     """Another method is 405 in the protocol's form, with the one that is allowed."""
-    for method, path, allow in (("GET", "iris:predict", "POST"), ("POST", "iris", "GET"), ("PUT", "iris/metadata", "GET")):
+    for method, path, allow in (
+        ("GET", "iris:predict", "POST"),
+        ("POST", "iris", "GET"),
+        ("PUT", "iris/metadata", "GET"),
+    ):
         answer = await gateway.rest(method, f"/v1/models/{path}")
         assert (answer.status, answer.header(b"allow")) == (405, allow)
         assert allow in answer.json()["error"]
