@@ -90,7 +90,7 @@ class Backplane:
         It never gives up: while Redis is gone it tries again, and begins from the start of the stream then.
         """
         after, newest, backoff = _START, "", FIRST_BACKOFF
-        while True:
+        while not _cancelled():
             try:
                 streams = await self._redis.xread({STREAM: after}, count=1, block=int(BLOCK * 1000))
             except (RedisError, OSError) as error:
@@ -110,6 +110,12 @@ class Backplane:
                 table = _table(fields)
                 if table is not None:
                     on_table(table)
+
+
+def _cancelled() -> bool:
+    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _table(fields: dict[bytes, bytes]) -> RouteTable | None:

@@ -16,7 +16,6 @@ from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
 from portico.backplane import Backplane
 from portico.caching.redis import RedisCache
-from portico.controller import service
 from portico.dispatch import Dispatcher
 from portico.edges.application import Application
 from portico.edges.asgi import App
@@ -58,7 +57,9 @@ async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> di
     limit = settings.max_message_bytes
     channel = await stack.enter_async_context(open_channel(settings.model_server, limit))
     connector = aiohttp.TCPConnector(limit=MODEL_SERVER_CONNECTIONS)
-    http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+    # Clients share it: no cookies of one handler's answer may go along with another's request.
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+    http = await stack.enter_async_context(session)
     return {
         Server.TF_SERVING: TFServing(channel, limit),
         Server.TORCHSERVE: TorchServe(channel, http, f"http://{settings.model_server}", limit),
@@ -82,7 +83,7 @@ def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> 
     """(gRPC edge, REST edge). A new protocol is one file in `protocols/` and one line here."""
     limit, timeout = settings.max_message_bytes, settings.request_timeout
     rest = (OpenInferenceRest(dispatcher), TFServingRest(dispatcher), TorchServeRest(dispatcher))
-    grpc = (TFServingGrpc(dispatcher, limit), TorchServeGrpc(dispatcher))
+    grpc = (TFServingGrpc(dispatcher), TorchServeGrpc(dispatcher))
     return (
         GrpcEdge([method for protocol in grpc for method in protocol.methods()], limit, timeout),
         RestEdge([endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, limit, timeout),
@@ -91,6 +92,8 @@ def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> 
 
 def run_controller(settings: ControllerSettings) -> int:
     """Runs the controller until SIGTERM or SIGINT. Returns the exit code."""
+    from portico.controller import service  # the gateway has no use for it
+
     log_to_stderr(settings.log_level)
 
     async def run() -> None:

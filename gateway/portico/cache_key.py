@@ -8,7 +8,7 @@ from portico.routing import DEFAULT_SIGNATURE, Route
 
 def cache_key(route: Route, request: InferenceRequest) -> bytes:
     """16 bytes of BLAKE2b over length-prefixed fields: model, resolved version, fingerprint of the loaded files,
-    signature, parameters, requested outputs, and each input's name, datatype, shape and bytes, by name.
+    signature, form and content type, requested outputs, and each input's name, datatype, shape and bytes, by name.
 
     Lengths are written before fields, so that no two different requests spell the same bytes. Neither the request's id
     nor the protocol it came by is part of it.
@@ -16,9 +16,9 @@ def cache_key(route: Route, request: InferenceRequest) -> bytes:
     digest = blake2b(digest_size=16)
     signature = request.signature or DEFAULT_SIGNATURE
     digest.update(_fields([route.model, route.version, route.fingerprint, signature]))
-    parameters = sorted(request.parameters.items())
-    digest.update(_fields([part for key, value in parameters for part in (key, type(value).__name__, str(value))]))
-    digest.update(_fields(sorted(request.outputs)))
+    digest.update(_fields([request.form, request.content_type]))
+    # A model without signatures answers with all it has; which outputs are wanted is seen to afterwards.
+    digest.update(_fields(sorted(request.outputs) if route.signatures else []))
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
         shape = ",".join(map(str, tensor.shape))
         digest.update(_fields([tensor.name, tensor.datatype, shape]))

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(known: argparse.Namespace, rest: list[str]) -> int:
-    """Imports a command's modules only when it runs: the gateway has no use for the controller's, nor for the stack's."""
+    """Imports a command's modules only when it runs: none has a use for the others'."""
     if known.command == "gateway":
         from portico.edges.pyvoy import serve
 
@@ -46,5 +46,8 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _explained(error: ValidationError) -> str:
     """What is wrong with which setting, a line each."""
-    lines = (f"  PORTICO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (given: {e['input']!r})" for e in error.errors())
-    return "\n".join(["These settings are not valid:", *lines])
+    lines = ["These settings are not valid:"]
+    for wrong in error.errors():
+        name = "_".join(map(str, wrong["loc"])).upper()
+        lines.append(f"  PORTICO_{name}: {wrong['msg']} (given: {wrong['input']!r})")
+    return "\n".join(lines)

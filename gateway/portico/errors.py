@@ -12,7 +12,8 @@ them and none of them knows a protocol: their HTTP statuses and gRPC codes stand
     ├── Unavailable           may succeed when tried again
     │   └── ModelNotReady     known, but it cannot answer yet
     ├── DeadlineExceeded      the caller's time, or the stack's, is spent
-    └── InferenceFailed       the model itself failed on this input
+    ├── InferenceFailed       the model itself failed on this input
+    └── NotRepresentable      the model answered, and the protocol has no form for it
 
 The message of each is written for the client: what was wrong, what was given, what would work.
 """
@@ -20,9 +21,18 @@ The message of each is written for the client: what was wrong, what was given, w
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_MESSAGE = 1500
+"""Characters of a message; names and shapes in it are the client's, and may be as long as a request."""
+LONGEST_NAME = 127
+"""Characters of a model's name."""
+
 
 class PorticoError(Exception):
     """Root of the tree. `str(error)` is fit for the client to read."""
+
+    def __init__(self, message: str) -> None:
+        half = LONGEST_MESSAGE // 2
+        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} … {message[-half:]}")
 
 
 class InvalidRequest(PorticoError):
@@ -44,6 +54,7 @@ class ModelNotFound(NotFound):
         match on them.
         """
         names = list(known)
+        name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
         close = get_close_matches(name, names, n=3, cutoff=0.6) or sorted(names)[:3]
         hint = f" Did you mean {', '.join(close)}?" if close else " The model repository is empty."
         return cls(f"Servable not found for request: Latest({name}). There is no model named '{name}'.{hint}")
@@ -72,7 +83,7 @@ class Overloaded(PorticoError):
 
 
 class Unavailable(PorticoError):
-    """A part of the stack cannot be reached. Nothing was computed; trying again is safe."""
+    """A part of the stack cannot be reached, or was lost while it answered."""
 
 
 class ModelNotReady(Unavailable):
@@ -85,3 +96,7 @@ class DeadlineExceeded(PorticoError):
 
 class InferenceFailed(PorticoError):
     """The model server took the request and failed on it."""
+
+
+class NotRepresentable(PorticoError):
+    """The model answered, and the protocol that the client chose has no form for it; another has."""

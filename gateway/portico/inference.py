@@ -6,7 +6,8 @@ INT8 … INT64, FP16, BF16, FP32, FP64, BYTES.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from math import prod
 from types import MappingProxyType
 
@@ -31,7 +32,18 @@ ITEM_SIZE: Mapping[str, int] = MappingProxyType(
 )
 """Bytes of one element. BYTES is absent: its elements have no fixed size."""
 
-Parameter = bool | int | float | str
+MAX_RANK = 64
+"""Dimensions of a tensor; numpy and TensorFlow know no more."""
+
+
+class Form(StrEnum):
+    """How the inputs of a request are meant."""
+
+    TENSORS = "tensors"
+    BODY = "body"
+    """One BYTES element: the body of an HTTP request, with its content type."""
+    PARTS = "parts"
+    """One BYTES element each: named parts without content types, as TorchServe's gRPC takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +62,7 @@ class Tensor:
 
     def check(self) -> "Tensor":
         """Returns itself if datatype, shape and data agree. Raises InvalidRequest that says which do not."""
-        if not all(0 <= size < 1 << 63 for size in self.shape):
-            raise InvalidRequest(f"Input '{self.name}': shape {list(self.shape)} has a size below 0 or above 2^63 - 1.")
-        count = prod(self.shape)
+        count = element_count(self.name, self.shape)
         if self.datatype == "BYTES":
             found = sum(1 for _ in unpack_bytes(self.data, self.name))
             if found != count:
@@ -71,6 +81,18 @@ class Tensor:
                 f"{len(self.data)} were given."
             )
         return self
+
+
+def element_count(name: str, shape: tuple[int, ...]) -> int:
+    """How many elements a tensor of this shape has.
+
+    Raises InvalidRequest, before it multiplies, for more than `MAX_RANK` dimensions or a size that is none.
+    """
+    if len(shape) > MAX_RANK:
+        raise InvalidRequest(f"Input '{name}': a shape has up to {MAX_RANK} dimensions, not {len(shape)}.")
+    if not all(0 <= size < 1 << 63 for size in shape):
+        raise InvalidRequest(f"Input '{name}': shape {list(shape)} has a size below 0 or above 2^63 - 1.")
+    return prod(shape)
 
 
 def pack_bytes(elements: Iterable[bytes]) -> bytes:
@@ -98,26 +120,20 @@ class InferenceRequest:
     """One call of a model. Which version it goes to is the route's business, not the request's.
 
     `outputs` names the wanted outputs, empty for all. `signature` is TF Serving's signature name, empty for the
-    model's default. `parameters` reach the model server, and so are part of the cache key; `id` is not.
+    model's default. `content_type` is that of a `BODY`. `id` is the client's, and comes back with the answer.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...] = ()
     signature: str = ""
-    parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
+    form: Form = Form.TENSORS
+    content_type: str = ""
     id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceResponse:
-    """What the model answered: its outputs, and parameters that describe them (a content type, say)."""
+    """What the model answered. `content_type` is that of a body (see `codecs.handler`), empty where there is none."""
 
     outputs: tuple[Tensor, ...]
-    parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
-
-    def tensor(self, name: str) -> Tensor:
-        """The output of this name. Raises KeyError."""
-        for output in self.outputs:
-            if output.name == name:
-                return output
-        raise KeyError(name)
+    content_type: str = ""

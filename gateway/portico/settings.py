@@ -1,14 +1,18 @@
 """The only reader of the environment. Each setting is one variable, `PORTICO_` and the field's name in capitals."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PORTICO_", frozen=True, extra="ignore")
 
     redis_url: str = Field("redis://redis:6379/0", description="Redis of the response cache and the routes.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
 
 
 class GatewaySettings(_Settings):

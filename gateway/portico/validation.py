@@ -2,6 +2,8 @@
 that the client reads which input is wrong, what was given, and what the model takes.
 """
 
+from collections import Counter
+
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest, Tensor
 from portico.routing import DEFAULT_SIGNATURE, Route, Signature, TensorSpec
@@ -24,7 +26,11 @@ def signature_of(route: Route, name: str) -> Signature | None:
 
 
 def validate(route: Route, request: InferenceRequest) -> None:
-    """Raises InvalidRequest if `request` does not fit; does nothing for models that declare no signature."""
+    """Raises InvalidRequest if `request` does not fit. A model that declares no signature takes any inputs once."""
+    names = [tensor.name for tensor in request.inputs]
+    if len(set(names)) < len(names):
+        ((twice, _),) = Counter(names).most_common(1)
+        raise InvalidRequest(f"Model '{route.model}' was given input '{twice}' twice.")
     signature = signature_of(route, request.signature)
     if signature is None:
         return
@@ -32,7 +38,7 @@ def validate(route: Route, request: InferenceRequest) -> None:
     for tensor in request.inputs:
         spec = specs.pop(tensor.name, None)
         if spec is None:
-            raise InvalidRequest(f"Model '{route.model}' {_no_input(tensor.name, request, signature)}")
+            raise InvalidRequest(f"Model '{route.model}' {_no_input(tensor.name, signature)}")
         if not _fits(tensor, spec):
             raise InvalidRequest(
                 f"Input '{tensor.name}' of model '{route.model}': given {_shown(tensor.datatype, tensor.shape)}, "
@@ -49,10 +55,8 @@ def validate(route: Route, request: InferenceRequest) -> None:
             )
 
 
-def _no_input(name: str, request: InferenceRequest, signature: Signature) -> str:
+def _no_input(name: str, signature: Signature) -> str:
     takes = ", ".join(f"'{spec.name}' ({_shown(spec.datatype, spec.shape)})" for spec in signature.inputs) or "none"
-    if sum(tensor.name == name for tensor in request.inputs) > 1 and any(s.name == name for s in signature.inputs):
-        return f"was given input '{name}' twice."
     return f"has no input '{name}'. Its inputs: {takes}."
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from portico.local import demo, guard, layout, readiness
 from portico.local.addresses import free_ports
+from portico.local.guard import Process
 from portico.local.stack import Stack
 
 PARTS = 6
@@ -50,9 +51,15 @@ class Command:
             self.output += line
         return self.output
 
-    def members(self) -> list[int]:
-        """Pids of the processes of its stack."""
-        return guard.members(str(self.scratch))
+    def family(self) -> set[Process]:
+        """Its live descendants."""
+        found = {self.process.pid: guard.process(self.process.pid)}
+        alive = guard.processes()
+        while True:
+            more = {one.pid: one for one in alive if one.parent in found and one.pid not in found}
+            if not more:
+                return {one for pid, one in found.items() if one and pid != self.process.pid}
+            found |= more
 
     def end(self) -> int:
         """Ctrl-C; the exit code."""
@@ -74,8 +81,11 @@ def start() -> Iterator[Callable[..., Command]]:
     for command in started:
         command.process.kill()
         command.process.communicate()
-        if "Logs: " in command.output:
-            guard.sweep(str(command.scratch))
+
+
+def left(family: set[Process]) -> set[Process]:
+    """Those that still live; a later process with the same pid is not one of them."""
+    return {one for one in family if (now := guard.process(one.pid)) and now.started == one.started}
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -96,10 +106,10 @@ def test_it_shows_real_predictions_serves_and_stops_without_a_trace(start: Calla
     assert "That call failed" not in output
     assert re.findall(r"x-cache: (HIT|MISS)", output)[-2:] == ["MISS", "HIT"]
     assert f"http://127.0.0.1:{command.port} (REST and gRPC)" in output
-    assert len(command.members()) >= PARTS
-    scratch = command.scratch
+    family, scratch = command.family(), command.scratch
+    assert len(family) > PARTS
     assert command.end() == 0
-    assert guard.members(str(scratch)) == []
+    assert left(family) == set()
     assert not scratch.exists()
 
 
@@ -108,22 +118,24 @@ def test_a_start_can_be_interrupted(number: signal.Signals, start: Callable[...,
     """A signal in the middle of the start stops what has been started by then, within its bounds."""
     command = start("--no-demo")
     scratch = command.scratch
-    wait_for(lambda: len(command.members()) >= PARTS, 60, "the parts did not start")
+    wait_for(lambda: len(command.family()) > PARTS, 60, "the parts did not start")
+    family = command.family()
     command.process.send_signal(number)
     output, _ = command.process.communicate(timeout=STOP_SECONDS)
     assert command.process.returncode == 0
     assert "Traceback" not in output
-    assert guard.members(str(scratch)) == []
+    assert left(family) == set()
     assert not scratch.exists()
 
 
 def test_kill_9_leaves_no_process(start: Callable[..., Command]) -> None:
     """Even what could not clean up takes every server and every worker of theirs with it."""
     command = start("--no-demo")
-    # More than the parts: TorchServe's launcher has started Java by then.
-    wait_for(lambda: len(command.members()) > PARTS, 60, "the parts did not start")
+    command.read_until("Serving on ")
+    family = command.family()
+    assert len(family) > PARTS + 1, "the guard, and TorchServe's worker"
     command.process.kill()
-    wait_for(lambda: not command.members(), STOP_SECONDS, "processes are left")
+    wait_for(lambda: not left(family), STOP_SECONDS, "processes are left")
     wait_for(lambda: not command.scratch.exists(), STOP_SECONDS, "its folder is left")
 
 

@@ -121,6 +121,12 @@ async def test_a_deadline_that_has_passed(dispatcher: Dispatcher, tf_serving: Fa
     assert not cache.entries
 
 
+async def test_a_deadline_that_is_near(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """As long as there is any time left, the model server is asked."""
+    await dispatcher.infer(IRIS, REQUEST, monotonic() + 0.9)
+    assert len(tf_serving.calls) == 1
+
+
 async def test_errors_are_not_kept(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
     """A failure is raised as it is and not kept: the next call reaches the model server again."""
     tf_serving.servables["iris--a"] = fail

@@ -8,6 +8,13 @@ from portico.errors import InvalidRequest
 from portico.inference import ITEM_SIZE, InferenceResponse, Tensor, pack_bytes, unpack_bytes
 
 
+@pytest.mark.parametrize("datatype", ITEM_SIZE)
+def test_the_size_of_an_element(datatype: str) -> None:
+    """An element is as large as its datatype's name says, in bits."""
+    bits = "".join(filter(str.isdigit, datatype)) or "8"
+    assert ITEM_SIZE[datatype] * 8 == int(bits)
+
+
 @given(st.lists(st.binary(max_size=300)))
 def test_bytes_elements_come_back(elements: list[bytes]) -> None:
     """What is packed as BYTES is unpacked as it was, empty elements included."""

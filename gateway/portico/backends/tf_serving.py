@@ -3,7 +3,7 @@
 import grpc
 
 from portico.backends.channel import raise_ours
-from portico.codecs.tensorflow import decode_tensor, encode_tensor
+from portico.codecs.tensorflow import decode_tensors, encode_tensor
 from portico.errors import InferenceFailed, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.routing import Route
@@ -40,11 +40,11 @@ class TFServing:
         except grpc.aio.AioRpcError as error:
             raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
         try:
-            outputs = [decode_tensor(name, proto, self._max_bytes) for name, proto in sorted(answer.outputs.items())]
+            outputs = decode_tensors(dict(sorted(answer.outputs.items())))
         except InvalidRequest as error:
             unreadable = str(error).removeprefix("Input ")
             raise InferenceFailed(f"{NAME} gave an output that cannot be passed on: {unreadable}") from error
-        return InferenceResponse(tuple(outputs))
+        return InferenceResponse(outputs)
 
     async def ping(self, timeout: float) -> None:
         """Any answer will do: that no model has an empty name is one."""

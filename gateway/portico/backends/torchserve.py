@@ -13,8 +13,8 @@ import grpc
 from portico.backends.channel import raise_ours
 from portico.backends.torchserve_failures import ENVOYS, UNREACHABLE, of_grpc, of_rest
 from portico.codecs.handler import raw_response, request_body
-from portico.errors import DeadlineExceeded, InvalidRequest, Unavailable
-from portico.inference import InferenceRequest, InferenceResponse, unpack_bytes
+from portico.errors import DeadlineExceeded, InvalidRequest, TooLarge, Unavailable
+from portico.inference import Form, InferenceRequest, InferenceResponse, unpack_bytes
 from portico.routing import Route
 from portico.wire import torchserve_pb2 as ts
 
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 NAME = "TorchServe"
 
 _CONTENT_TYPE = "Content-Type"
-
-PARTS = "parts"
-"""Parameter of a request whose inputs are named parts for gRPC, each one BYTES element."""
 
 
 class TorchServe:
@@ -42,7 +39,7 @@ class TorchServe:
         )
 
     async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
-        if request.parameters.get(PARTS):
+        if request.form is Form.PARTS:
             return await self._by_grpc(route, request, timeout)
         return await self._by_rest(route, request, timeout)
 
@@ -65,8 +62,10 @@ class TorchServe:
         limits = aiohttp.ClientTimeout(total=timeout)
         try:
             headers = {_CONTENT_TYPE: content_type}
-            async with self._http.post(url, data=body, headers=headers, timeout=limits) as response:
-                answer = await response.read()
+            async with self._http.post(
+                url, data=body, headers=headers, timeout=limits, allow_redirects=False
+            ) as response:
+                answer = await _read(response, self._max_bytes)
         except TimeoutError as error:
             raise DeadlineExceeded(f"{NAME} did not answer within {timeout:.3g} s.") from error
         except aiohttp.ClientError as error:
@@ -86,3 +85,13 @@ class TorchServe:
                     raise Unavailable(UNREACHABLE)
         except (TimeoutError, aiohttp.ClientError) as error:
             raise Unavailable(UNREACHABLE) from error
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body of an answer. Raises TooLarge once it is over `limit` bytes."""
+    gathered = bytearray()
+    async for chunk in response.content.iter_any():
+        gathered += chunk
+        if len(gathered) > limit:
+            raise TooLarge(limit)
+    return bytes(gathered)

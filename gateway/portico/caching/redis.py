@@ -1,5 +1,5 @@
-"""The response cache in Redis. A request waits for it a few hundredths of a second at most; when Redis fails, it is
-left alone for a moment, so that a hanging one costs one request its wait and not each.
+"""The response cache in Redis. A request waits for it a few hundredths of a second at most, and not at all while Redis
+is known to fail.
 """
 
 import asyncio
@@ -8,16 +8,18 @@ from time import monotonic
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
+from portico.caching.circuit import Circuit
 from portico.codecs import stored
 from portico.inference import InferenceResponse
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = b"portico:cache:"
-PAUSE = 1.0
-"""Seconds that Redis is left alone after it failed."""
-MAX_WRITES = 256
+MAX_ENTRY = 1 << 20
+"""Bytes of an answer that is worth keeping; a larger one takes longer to fetch than many a model to compute."""
+MAX_WRITES = 128
 """Answers on their way to Redis at a time; more are not kept."""
 
 
@@ -28,23 +30,32 @@ class RedisCache:
         self._redis = redis
         self._ttl = ttl
         self._timeout = timeout
-        self._paused_until = 0.0
+        self._circuit = Circuit(timeout)
         self._writes: set[asyncio.Task[None]] = set()
 
     async def get(self, key: bytes) -> InferenceResponse | None:
-        if monotonic() < self._paused_until:
+        if not self._circuit.allows(monotonic()):
             return None
         try:
             async with asyncio.timeout(self._timeout):
                 value = await self._redis.get(NAMESPACE + key)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._pause(error)
+        except (TimeoutError, RedisTimeout):
+            self._circuit.timed_out(monotonic())
             return None
+        except (RedisError, OSError) as error:
+            log.warning("the cache is left out: %s", error)
+            self._circuit.failed(monotonic())
+            return None
+        except asyncio.CancelledError:
+            self._circuit.gave_up()
+            raise
+        self._circuit.succeeded(monotonic())
         return stored.load(value) if isinstance(value, bytes) else None
 
     async def put(self, key: bytes, response: InferenceResponse) -> None:
-        """Returns at once; the write goes on beside the request."""
-        if monotonic() < self._paused_until or len(self._writes) >= MAX_WRITES:
+        """Returns at once; the write goes on beside the request. Nothing is written while Redis fails."""
+        size = sum(len(output.data) for output in response.outputs)
+        if self._circuit.is_open or size > MAX_ENTRY or len(self._writes) >= MAX_WRITES:
             return
         task = asyncio.create_task(self._write(key, response))
         self._writes.add(task)
@@ -55,12 +66,9 @@ class RedisCache:
             async with asyncio.timeout(self._timeout):
                 await self._redis.set(NAMESPACE + key, stored.dump(response), ex=self._ttl)
         except (RedisError, OSError, TimeoutError) as error:
-            self._pause(error)
-
-    def _pause(self, error: Exception) -> None:
-        if monotonic() >= self._paused_until:
-            log.warning("the cache is left out for %g s: %s", PAUSE, str(error) or type(error).__name__)
-        self._paused_until = monotonic() + PAUSE
+            log.debug("an answer was not kept: %s", error)
+        except Exception:
+            log.exception("an answer could not be written to the cache")
 
     async def aclose(self) -> None:
         """Waits for the writes under way, each of which is bounded, and closes the connections."""

@@ -6,15 +6,17 @@ does.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
-from portico.errors import InvalidRequest
-from portico.inference import Tensor, pack_bytes, unpack_bytes
+from portico.errors import InvalidRequest, NotRepresentable
+from portico.inference import MAX_RANK, Tensor, pack_bytes, unpack_bytes
 
 NUMPY: Mapping[str, str] = {
     "BOOL": "?",
@@ -32,8 +34,7 @@ NUMPY: Mapping[str, str] = {
 }
 """Datatype → numpy's type string. BF16, which numpy does not have, and BYTES are handled apart."""
 
-MAX_RANK = 64
-"""Dimensions that nested lists may have; numpy knows no more."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _ACCEPTED: Mapping[str, frozenset[type]] = {
     "b": frozenset({bool}),
@@ -60,12 +61,11 @@ def parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        try:
-            value = json.loads(body)  # takes NaN and Infinity, which orjson does not
-            json.dumps(value, ensure_ascii=False).encode()  # it also takes half of a surrogate pair, which is no text
-            return value
-        except (ValueError, RecursionError):
-            raise InvalidRequest(f"The body is not JSON: {error}.") from error
+        # Python's own takes NaN and Infinity, which orjson does not; but also half a surrogate pair, which is no text.
+        if (b"NaN" in body or b"Infinity" in body) and not _SURROGATE.search(body):
+            with suppress(ValueError, RecursionError):
+                return json.loads(body)
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def render(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
-        raise InvalidRequest(f"The answer cannot be written as JSON: {error}.") from error
+        raise NotRepresentable(f"The answer cannot be written as JSON: {error}.") from error
 
 
 def render_numbers(value: Any) -> bytes:
@@ -89,6 +89,11 @@ def render_numbers(value: Any) -> bytes:
     if _all_finite(value):
         return render(value)
     return json.dumps(value, default=lambda array: array.tolist(), separators=(",", ":")).encode()
+
+
+def error_object(status: int, message: str) -> bytes:
+    """The error of TF Serving's and of the Open Inference Protocol's REST API."""
+    return render({"error": message})
 
 
 def _all_finite(value: Any) -> bool:
@@ -185,7 +190,7 @@ def _strings(name: str, kinds: frozenset[type], values: list[Any]) -> bytes:
 def array_of(tensor: Tensor) -> "np.ndarray[Any, Any]":
     """A tensor's numbers in its shape, without a copy; BF16 comes as FP32. Not for BYTES.
 
-    Raises InvalidRequest for more dimensions than numpy has.
+    Raises NotRepresentable for more dimensions than numpy has.
     """
     if tensor.datatype == "BF16":
         flat = (np.frombuffer(tensor.data, "<u2").astype("<u4") << 16).view("<f4")
@@ -195,7 +200,7 @@ def array_of(tensor: Tensor) -> "np.ndarray[Any, Any]":
 
 
 def nested_text(tensor: Tensor) -> Any:
-    """A BYTES tensor's elements as text, nested as its shape says. Raises InvalidRequest."""
+    """A BYTES tensor's elements as text, nested as its shape says. Raises NotRepresentable."""
     return _shaped(np.array(text_of(tensor), dtype=object), tensor).tolist()
 
 
@@ -203,15 +208,15 @@ def _shaped(flat: "np.ndarray[Any, Any]", tensor: Tensor) -> "np.ndarray[Any, An
     try:
         return flat.reshape(tensor.shape)
     except ValueError as error:
-        raise InvalidRequest(f"Tensor '{tensor.name}' cannot be written as JSON: {error}.") from error
+        raise NotRepresentable(f"Tensor '{tensor.name}' cannot be written as JSON: {error}.") from error
 
 
 def text_of(tensor: Tensor) -> list[str]:
-    """A BYTES tensor's elements as text, flat. Raises InvalidRequest where one is not UTF-8."""
+    """A BYTES tensor's elements as text, flat. Raises NotRepresentable where one is not UTF-8."""
     try:
         return [element.decode() for element in unpack_bytes(tensor.data, tensor.name)]
     except UnicodeDecodeError:
-        raise InvalidRequest(f"Output '{tensor.name}' is not UTF-8 text, and JSON holds only text.") from None
+        raise NotRepresentable(f"Tensor '{tensor.name}' is not UTF-8 text, and JSON holds only text.") from None
 
 
 def _kind_of_type(kind: type) -> str:

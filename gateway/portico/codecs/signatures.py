@@ -5,18 +5,15 @@ other direction is in `codecs.tensorflow`.
 from collections.abc import Mapping
 
 from portico.codecs.tensorflow import DATATYPE
-from portico.routing import Signature, TensorSpec
+from portico.routing import DEFAULT_SIGNATURE, Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
-
-DEFAULT = "serving_default"
-"""The signature that a call without one means; here it is the first."""
 
 
 def decode_signatures(signatures: tfs.SignatureDefMap) -> dict[str, Signature]:
     """The signatures in an order that does not depend on the wire, where a map has none."""
     by_name: Mapping[str, tf.SignatureDef] = signatures.signature_def
-    names = sorted(by_name, key=lambda name: (name != DEFAULT, name.startswith("__"), name))
+    names = sorted(by_name, key=lambda name: (name != DEFAULT_SIGNATURE, name.startswith("__"), name))
     return {name: _signature(by_name[name]) for name in names}
 
 

@@ -1,15 +1,16 @@
 """An answer as it is kept in the cache: format version, checksum, an Open Inference `ModelInferResponse`."""
 
-from collections.abc import Mapping
 from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
-from portico.inference import InferenceResponse, Parameter, Tensor
+from portico.inference import InferenceResponse, Tensor
 from portico.wire import open_inference_pb2 as oip
 
 FORMAT = b"\x01"
 """Another release that writes another form takes another number, and reads this one as a miss."""
+
+_CONTENT_TYPE = "content_type"
 
 CHECKSUM = 4
 """Bytes of CRC-32, little-endian: a protobuf message that breaks off may still be one."""
@@ -21,8 +22,7 @@ def dump(response: InferenceResponse) -> bytes:
     for output in response.outputs:
         message.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
         message.raw_output_contents.append(output.data)
-    for key, value in response.parameters.items():
-        write_parameter(message.parameters[key], value)
+    message.parameters[_CONTENT_TYPE].string_param = response.content_type
     body = message.SerializeToString()
     return FORMAT + crc32(body).to_bytes(CHECKSUM, "little") + body
 
@@ -43,26 +43,4 @@ def load(stored: bytes) -> InferenceResponse | None:
         Tensor(output.name, output.datatype, tuple(output.shape), data)
         for output, data in zip(message.outputs, message.raw_output_contents, strict=True)
     )
-    return InferenceResponse(outputs, read_parameters(message.parameters))
-
-
-def write_parameter(into: oip.InferParameter, value: Parameter) -> None:
-    """Sets the one field that fits the value's type."""
-    if isinstance(value, bool):
-        into.bool_param = value
-    elif isinstance(value, int):
-        into.int64_param = value
-    elif isinstance(value, float):
-        into.double_param = value
-    else:
-        into.string_param = value
-
-
-def read_parameters(parameters: Mapping[str, oip.InferParameter]) -> dict[str, Parameter]:
-    """Name → value, for those that have one."""
-    read: dict[str, Parameter] = {}
-    for key, parameter in parameters.items():
-        kind = parameter.WhichOneof("parameter_choice")
-        if kind is not None:
-            read[key] = getattr(parameter, kind)
-    return read
+    return InferenceResponse(outputs, message.parameters[_CONTENT_TYPE].string_param)

@@ -4,12 +4,11 @@ Source: tensorflow/core/framework/{tensor,types}.proto, and `Tensor::FromProto` 
 """
 
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 
-from portico.errors import InvalidRequest, TooLarge
-from portico.inference import ITEM_SIZE, Tensor, pack_bytes, unpack_bytes
+from portico.errors import InvalidRequest
+from portico.inference import ITEM_SIZE, Tensor, element_count, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
 
@@ -50,6 +49,9 @@ _FIELD: Mapping[str, tuple[str, str]] = {
 }
 """Datatype → the typed field of a TensorProto, and how its values lie in memory (16-bit floats as their bits)."""
 
+MOST_FILLED = 1 << 20
+"""Bytes of values that a message may leave out."""
+
 _SHARED = frozenset({"int_val", "half_val"})
 """Fields of 32 bits that hold values of fewer."""
 
@@ -59,48 +61,53 @@ _SAME_BYTES = {
 """Datatypes whose packed field holds the very bytes of the tensor, and that field's tag."""
 
 
-def decode_tensor(name: str, proto: tf.TensorProto, limit: int) -> Tensor:
-    """Raises InvalidRequest for what is no dense tensor of a datatype we know, TooLarge beyond `limit` bytes."""
+def decode_tensors(protos: Mapping[str, tf.TensorProto]) -> tuple[Tensor, ...]:
+    """The tensors of a message, by name. Raises InvalidRequest for what is no dense tensor of a datatype we know.
+
+    TensorFlow lets a message leave out values that repeat the last one. All tensors together may leave out
+    `MOST_FILLED` bytes, because a few bytes could ask for any amount of memory otherwise.
+    """
+    left = MOST_FILLED
+    tensors: list[Tensor] = []
+    for name, proto in protos.items():
+        tensor, filled = _decode(name, proto, left)
+        left -= filled
+        tensors.append(tensor)
+    return tuple(tensors)
+
+
+def _decode(name: str, proto: tf.TensorProto, left: int) -> tuple[Tensor, int]:
+    """(tensor, bytes of it that the message left out)."""
     datatype = DATATYPE.get(proto.dtype)
     if datatype is None:
         known = tf.DataType.Name(proto.dtype) if proto.dtype in tf.DataType.values() else str(proto.dtype)
         raise InvalidRequest(f"Input '{name}': tensors of dtype {known} are not supported.")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    if proto.tensor_shape.unknown_rank or -1 in shape:
         raise InvalidRequest(f"Input '{name}': its tensor_shape {list(shape)} has to be fully known.")
+    count = element_count(name, shape)
+    if proto.tensor_content:
+        if datatype == "BYTES":
+            raise InvalidRequest(f"Input '{name}': strings go into string_val, not into tensor_content.")
+        return Tensor(name, datatype, shape, proto.tensor_content).check(), 0
+    given, data, last = _given(name, datatype, proto)
+    missing = count - given
+    if missing < 0 or missing * len(last) > left:
+        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {given} were given.")
+    return Tensor(name, datatype, shape, data + last * missing), missing * len(last)
+
+
+def _given(name: str, datatype: str, proto: tf.TensorProto) -> tuple[int, bytes, bytes]:
+    """(number of values in the typed field, their data, that of the last of them or else of zero, to fill the rest)."""
     if datatype == "BYTES":
-        return _strings(name, shape, proto, limit)
-    count = prod(shape)
-    if count * ITEM_SIZE[datatype] > limit:
-        raise TooLarge(limit)
-    if proto.tensor_content:
-        return Tensor(name, datatype, shape, proto.tensor_content).check()
+        strings = list(proto.string_val)
+        return len(strings), pack_bytes(strings), pack_bytes(strings[-1:] or [b""])
     field, memory = _FIELD[datatype]
-    given = np.array(getattr(proto, field), "<i4" if field in _SHARED else memory)
-    values = given.astype(memory, copy=False)
-    if field in _SHARED and (values != given).any():
+    numbers = np.array(getattr(proto, field), "<i4" if field in _SHARED else memory)
+    values = numbers.astype(memory, copy=False)
+    if field in _SHARED and (values != numbers).any():
         raise InvalidRequest(f"Input '{name}': a value does not fit {datatype}.")
-    if len(values) > count:
-        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {len(values)} were given.")
-    if len(values) < count:
-        # TensorFlow repeats the last value, and takes zero where there is none.
-        values = np.concatenate([values, np.full(count - len(values), values[-1] if len(values) else 0, memory)])
-    return Tensor(name, datatype, shape, values.tobytes())
-
-
-def _strings(name: str, shape: tuple[int, ...], proto: tf.TensorProto, limit: int) -> Tensor:
-    count, values = prod(shape), list(proto.string_val)
-    if count * 4 > limit:
-        raise TooLarge(limit)
-    if proto.tensor_content:
-        raise InvalidRequest(f"Input '{name}': strings go into string_val, not into tensor_content.")
-    if len(values) > count:
-        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} strings, {len(values)} were given.")
-    missing = count - len(values)
-    last = values[-1] if values else b""
-    if missing * len(last) > limit:
-        raise TooLarge(limit)
-    return Tensor(name, "BYTES", shape, pack_bytes(values + [last] * missing))
+    return len(values), values.tobytes(), values[-1:].tobytes() or bytes(ITEM_SIZE[datatype])
 
 
 def encode_tensor(tensor: Tensor, typed: bool = False) -> tf.TensorProto:

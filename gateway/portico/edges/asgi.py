@@ -30,24 +30,17 @@ async def read_body(receive: Receive, limit: int, overhead: int = 0) -> bytes:
 
     Raises TooLarge as soon as more has come, ClientGone if it breaks off.
     """
-    message = await receive()
-    if message["type"] != "http.request":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > limit + overhead:
-            raise TooLarge(limit)
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body") and size <= limit + overhead:
+    gathered = bytearray()
+    while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-    if size > limit + overhead:
-        raise TooLarge(limit)
-    return b"".join(chunks)
+        chunk: bytes = message.get("body", b"")
+        if len(gathered) + len(chunk) > limit + overhead:
+            raise TooLarge(limit)
+        if not message.get("more_body"):
+            return bytes(gathered + chunk) if gathered else chunk
+        gathered += chunk
 
 
 @contextmanager
@@ -65,7 +58,7 @@ def cancelled_with_client(receive: Receive) -> Iterator[None]:
 
     async def watch() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
+        while (await receive())["type"] != "http.disconnect":  # noqa: ASYNC110 - there is no event, see above
             await asyncio.sleep(DISCONNECT_POLL)
         gone = True
         task.cancel()

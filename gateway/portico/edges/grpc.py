@@ -53,8 +53,8 @@ class Call:
         return decode_metadata(self.headers)
 
     def header(self, name: bytes) -> str:
-        """The first value under this lower-case key, empty if there is none."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+        """The value under this lower-case key, several joined by commas, empty if there is none."""
+        return b", ".join(value for key, value in self.headers if key == name).decode("latin-1")
 
 
 UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]
@@ -121,7 +121,7 @@ class GrpcEdge:
                 with cancelled_with_client(receive):
                     await _handle(method, message, call, reply)
         except TimeoutError:
-            raise DeadlineExceeded("Deadline Exceeded") from None
+            raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
 
 
 async def _handle(method: Method, message: bytes, call: Call, reply: "_Reply") -> None:
@@ -140,6 +140,7 @@ class _Reply:
         self._send = send
         self._call = call
         self._started = False
+        self._ended = False
 
     async def _start(self, extra: Headers, trailers: bool) -> None:
         self._started = True
@@ -148,6 +149,7 @@ class _Reply:
         await self._emit({"type": "http.response.start", "status": 200, "headers": headers, "trailers": trailers})
 
     async def _body(self, body: bytes, more: bool) -> None:
+        self._ended = not more
         await self._emit({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _emit(self, message: Message) -> None:
@@ -178,7 +180,8 @@ class _Reply:
     async def fail(self, code: GrpcCode, text: str) -> None:
         status: Headers = [(b"grpc-status", str(int(code)).encode()), (b"grpc-message", status_message(text))]
         if self._started:
-            await self._body(b"", more=False)
+            if not self._ended:
+                await self._body(b"", more=False)
             await self._finish(status)
             return
         # Trailers-Only: status and trailing metadata in the one block of headers there is.

@@ -33,8 +33,8 @@ class Request:
     deadline: float
 
     def header(self, name: bytes) -> str:
-        """The first header of this lower-case name, empty if there is none."""
-        return next((value.decode("latin-1") for key, value in self.raw_headers if key == name), "")
+        """The header of this lower-case name, several joined by commas (RFC 9110, section 5.3), empty if none."""
+        return b", ".join(value for key, value in self.raw_headers if key == name).decode("latin-1")
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class RestEdge:
         if allowed:
             body = endpoints[0].render(405, f"{scope['method']} is not allowed here, {' or '.join(allowed)} is.")
             allow = (b"allow", ", ".join(allowed).encode())
-            return await _respond(send, Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow]))
+            return await self._respond(send, Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow]))
         await self._fallback(scope, receive, send)
 
     async def _serve(
@@ -114,7 +114,7 @@ class RestEdge:
         except Exception:
             log.exception("unexpected failure in %s %s", scope["method"], scope["path"])
             response = Response(endpoint.render(500, "Portico failed on this request; its log says why."), 500)
-        await _respond(send, response)
+        await self._respond(send, response)
 
     async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive) -> Response:
         try:
@@ -125,9 +125,11 @@ class RestEdge:
         except TimeoutError:
             raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
 
-
-async def _respond(send: Send, response: Response) -> None:
-    headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
-    with suppress(OSError):  # ASGI's word for a client that has gone
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+    async def _respond(self, send: Send, response: Response) -> None:
+        headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
+        # OSError is ASGI's word for a client that has gone; one that does not read is gone for us after the time of a
+        # request.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await send({"type": "http.response.start", "status": response.status, "headers": headers})
+                await send({"type": "http.response.body", "body": response.body})

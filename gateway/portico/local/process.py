@@ -44,9 +44,16 @@ class Part:
 class PartProcess:
     """The process of a part, now or next. Its methods may be called from several threads."""
 
-    def __init__(self, part: Part, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        log: Path,
+        environment: Mapping[str, str],
+        on_start: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         self.part = part
         self.log = log
+        self._on_start = on_start
         self._environment = {**environment, **part.environment}
         if part.folder is not None:
             self._environment["TMPDIR"] = str(part.folder)
@@ -79,6 +86,7 @@ class PartProcess:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, in our order
                 )
+            self._on_start(self._process.pid)
             self._began = time.monotonic()
 
     def is_ready(self) -> bool:

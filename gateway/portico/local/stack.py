@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,7 +50,7 @@ class Stack:
         self._report = report
         self._tell = tell
         self._processes: dict[str, PartProcess] = {}
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[str] | None = None
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="stack-watcher", daemon=True)
 
@@ -107,11 +108,17 @@ class Stack:
         environment[guard.VARIABLE] = str(self.scratch)
         # A proxy for the outside world must not be asked for loopback; gRPC would.
         environment["no_proxy"] = ",".join(filter(None, (environment.get("no_proxy"), "127.0.0.1,localhost")))
-        return PartProcess(part, self.scratch / f"{part.name}.log", environment)
+        return PartProcess(part, self.scratch / f"{part.name}.log", environment, self._tell_guard)
 
     def _start_guard(self) -> None:
         command = [sys.executable, "-I", "-S", str(Path(guard.__file__)), str(self.scratch)]
-        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True)
+
+    def _tell_guard(self, news: int | str) -> None:
+        """A pid to watch, or goodbye. Without a guard, should somebody have killed it, the stack still stops in order."""
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._guard.stdin.write(f"{news}\n")
 
     def wait_for_models(
         self, seconds: float = 300.0, tell: Callable[[list[ModelState]], None] = lambda models: None
@@ -150,7 +157,8 @@ class Stack:
             self._watcher.join()
         self._stop_all()
         if self._guard is not None:
-            self._guard.communicate(guard.GOODBYE, timeout=guard.SWEEP_SECONDS + 10)
+            self._tell_guard(guard.GOODBYE)
+            self._guard.communicate(timeout=guard.SWEEP_SECONDS + 10)
             self._guard = None
         if keep_logs:
             self._report(f"The logs are kept in {self.scratch}")

@@ -13,7 +13,7 @@ from portico.codecs.handler import tensors_of
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import JSON, Endpoint, Request, Response
 from portico.errors import InvalidRequest, PorticoError
-from portico.inference import InferenceRequest, Parameter, Tensor
+from portico.inference import InferenceRequest, Tensor
 from portico.protocols.caching import cache_header, wants_fresh
 from portico.routing import DEFAULT_SIGNATURE, LOADING, Model, Route, Server, Signature, State, TensorSpec
 from portico.validation import signature_of
@@ -30,13 +30,13 @@ class OpenInferenceRest:
         self._dispatcher = dispatcher
 
     def endpoints(self) -> Iterable[Endpoint]:
-        yield Endpoint("POST", _MODEL + "/infer", self.infer, render_error)
-        yield Endpoint("GET", _MODEL + "/ready", self.model_ready, render_error)
-        yield Endpoint("GET", _MODEL, self.model_metadata, render_error)
-        yield Endpoint("GET", "/v2", self.server_metadata, render_error)
-        yield Endpoint("GET", "/v2/health/live", self.live, render_error)
-        yield Endpoint("GET", "/v2/health/ready", self.ready, render_error)
-        yield Endpoint("POST", "/v2/repository/index", self.index, render_error)
+        yield Endpoint("POST", _MODEL + "/infer", self.infer, json_values.error_object)
+        yield Endpoint("GET", _MODEL + "/ready", self.model_ready, json_values.error_object)
+        yield Endpoint("GET", _MODEL, self.model_metadata, json_values.error_object)
+        yield Endpoint("GET", "/v2", self.server_metadata, json_values.error_object)
+        yield Endpoint("GET", "/v2/health/live", self.live, json_values.error_object)
+        yield Endpoint("GET", "/v2/health/ready", self.ready, json_values.error_object)
+        yield Endpoint("POST", "/v2/repository/index", self.index, json_values.error_object)
 
     async def infer(self, request: Request) -> Response:
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
@@ -94,19 +94,26 @@ def decode(body: dict[str, Any], route: Route) -> InferenceRequest:
     inputs = body.get("inputs")
     if not isinstance(inputs, list):
         raise InvalidRequest("The body needs a list 'inputs', of objects with name, shape, datatype and data.")
-    outputs = body.get("outputs", [])
+    outputs = body.get("outputs") or []
     if not isinstance(outputs, list) or not all(map(_has_name, outputs)):
         raise InvalidRequest("'outputs' has to be a list of objects with a 'name'.")
-    parameters = body.get("parameters", {})
-    if not isinstance(parameters, dict) or not all(isinstance(v, Parameter) for v in parameters.values()):
-        raise InvalidRequest("'parameters' has to be an object whose values are strings, numbers or booleans.")
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequest("'parameters' has to be an object.")
     return InferenceRequest(
         inputs=tuple(_input(entry) for entry in inputs),
         outputs=tuple(output["name"] for output in outputs),
-        signature=str(parameters.get("signature_name", "")) if route.server is Server.TF_SERVING else "",
-        parameters={} if route.server is Server.TF_SERVING else parameters,
-        id=str(body.get("id", "")),
+        signature=_text(parameters, "signature_name") if route.signatures else "",
+        content_type="" if route.signatures else _text(parameters, "content_type"),
+        id=_text(body, "id"),
     )
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f"'{name}' has to be a string.")
+    return value or ""
 
 
 def _has_name(entry: Any) -> bool:
@@ -133,20 +140,13 @@ def encode(answer: Answer, request: InferenceRequest) -> bytes:
     body: dict[str, Any] = {"model_name": route.model, "model_version": route.version}
     if request.id:
         body["id"] = request.id
-    wanted = frozenset(request.outputs)
-    outputs = tensors_of(answer.response).outputs
-    body["outputs"] = [_output(tensor) for tensor in outputs if not wanted or tensor.name in wanted]
+    body["outputs"] = [_output(tensor) for tensor in tensors_of(answer.response, request.outputs)]
     return json_values.render_numbers(body)
 
 
 def _output(tensor: Tensor) -> dict[str, Any]:
     data = json_values.text_of(tensor) if tensor.datatype == "BYTES" else json_values.array_of(tensor).ravel()
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": data}
-
-
-def render_error(status: int, message: str) -> bytes:
-    """The protocol's error object."""
-    return json_values.render({"error": message})
 
 
 def _default_signature(route: Route | None) -> Signature:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from google.protobuf.message import DecodeError
 
 from portico.codecs.handler import tensors_of
-from portico.codecs.tensorflow import decode_tensor, encode_tensor
+from portico.codecs.tensorflow import decode_tensors, encode_tensor
 from portico.dispatch import Dispatcher
 from portico.edges.grpc import Call, Method
 from portico.errors import InvalidRequest
@@ -23,11 +23,10 @@ _MODEL = "/tensorflow.serving.ModelService/"
 
 
 class TFServingGrpc:
-    """One method per RPC. `max_bytes` is what a tensor may grow to when its message leaves values out."""
+    """One method per RPC."""
 
-    def __init__(self, dispatcher: Dispatcher, max_bytes: int) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._max_bytes = max_bytes
 
     def methods(self) -> Iterable[Method]:
         yield Method(_PREDICTION + "Predict", self.predict)
@@ -41,7 +40,7 @@ class TFServingGrpc:
             raise InvalidRequest(f"The message is no PredictRequest: {error}.") from error
         route = self._dispatcher.resolve(*_named(request.model_spec))
         decoded = InferenceRequest(
-            inputs=tuple(decode_tensor(name, proto, self._max_bytes) for name, proto in request.inputs.items()),
+            inputs=decode_tensors(request.inputs),
             outputs=tuple(request.output_filter),
             signature=request.model_spec.signature_name,
         )
@@ -49,7 +48,7 @@ class TFServingGrpc:
         call.initial.append(cache_metadata(answer))
         response = tfs.PredictResponse()
         _specify(response.model_spec, route, decoded.signature or DEFAULT_SIGNATURE)
-        for tensor in tensors_of(answer.response).outputs:
+        for tensor in tensors_of(answer.response, decoded.outputs):
             response.outputs[tensor.name].CopyFrom(encode_tensor(tensor, typed=True))
         return response.SerializeToString()
 

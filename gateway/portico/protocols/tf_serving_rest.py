@@ -32,9 +32,9 @@ class TFServingRest:
         self._dispatcher = dispatcher
 
     def endpoints(self) -> Iterable[Endpoint]:
-        yield Endpoint("POST", _MODEL + ":predict", self.predict, render_error)
-        yield Endpoint("GET", _MODEL, self.status, render_error)
-        yield Endpoint("GET", _MODEL + "/metadata", self.metadata, render_error)
+        yield Endpoint("POST", _MODEL + ":predict", self.predict, json_values.error_object)
+        yield Endpoint("GET", _MODEL, self.status, json_values.error_object)
+        yield Endpoint("GET", _MODEL + "/metadata", self.metadata, json_values.error_object)
 
     async def predict(self, request: Request) -> Response:
         route = self._dispatcher.resolve(request.path["model"], request.path["version"], request.path["label"])
@@ -157,10 +157,3 @@ def _dict(message: Message) -> dict[str, Any]:
 
 def _json(message: Message) -> Response:
     return Response(json_values.render(_dict(message)))
-
-
-def render_error(status: int, message: str) -> bytes:
-    """TF Serving's error object."""
-    return json_values.render({"error": message})
-
-

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
-from portico.backends.torchserve import PARTS
 from portico.codecs.handler import body_of
 from portico.dispatch import Dispatcher
 from portico.edges.grpc import Call, Method
 from portico.errors import InvalidRequest
-from portico.inference import InferenceRequest, Tensor, pack_bytes
+from portico.inference import Form, InferenceRequest, Tensor, pack_bytes
 from portico.protocols.caching import cache_metadata, wants_fresh
 from portico.wire import torchserve_pb2 as ts
 
@@ -37,7 +36,7 @@ class TorchServeGrpc:
             raise InvalidRequest(f"The message is no PredictionsRequest: {error}.") from error
         route = self._dispatcher.resolve(request.model_name, request.model_version)
         parts = (Tensor(name, "BYTES", (1,), pack_bytes([part])) for name, part in request.input.items())
-        decoded = InferenceRequest(tuple(parts), parameters={PARTS: True})
+        decoded = InferenceRequest(tuple(parts), form=Form.PARTS)
         answer = await self._dispatcher.infer(route, decoded, call.deadline, wants_fresh(call))
         call.initial.append(cache_metadata(answer))
         return ts.PredictionResponse(prediction=body_of(answer.response)).SerializeToString()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from portico.codecs import json_values
-from portico.codecs.handler import CONTENT_TYPE, body_of, raw_request
+from portico.codecs.handler import body_of, raw_request
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import JSON, Endpoint, Request, Response
 from portico.protocols.caching import cache_header, wants_fresh
@@ -49,7 +49,7 @@ class TorchServeRest:
 
 
 def _body(answer: Answer) -> tuple[bytes, int, list[tuple[bytes, bytes]]]:
-    content_type = str(answer.response.parameters.get(CONTENT_TYPE, ""))
+    content_type = answer.response.content_type
     header = (b"content-type", content_type.encode("latin-1")) if content_type else JSON
     return body_of(answer.response), HTTPStatus.OK, [header, cache_header(answer)]
 
@@ -58,5 +58,3 @@ def render_error(status: int, message: str) -> bytes:
     """TorchServe's error object."""
     kind = _TYPES.get(status, "InternalServerException")
     return json_values.render({"code": status, "type": kind, "message": message})
-
-

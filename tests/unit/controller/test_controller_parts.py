@@ -1,6 +1,8 @@
 """The controller's small parts: snapshot, signatures, the words for changes, heartbeat, rotation, addresses."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,21 @@ def test_a_heartbeat_shows_that_the_loop_goes_round(tmp_path: Path) -> None:
     assert "s old" in heartbeat.problem(path)
     heartbeat.beat(path)
     assert heartbeat.problem(path) == ""
+
+
+def test_a_health_check_is_a_command(tmp_path: Path) -> None:
+    """It says why the controller does not count as alive, and nothing when it does."""
+    command = [sys.executable, "-m", "portico.controller.heartbeat"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def check() -> tuple[int, str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+    code, reason = check()
+    assert (code, "no heartbeat" in reason) == (1, True)
+    heartbeat.beat(tmp_path / heartbeat.default_path().name)
+    assert check() == (0, "")
 
 
 @given(st.sets(st.text(min_size=1), max_size=3 * SIZE))
