@@ -98,7 +98,7 @@ class FakeBackplane:
         self.stored = str(len(self.tables)), table
         return self.stored[0]
 
-    async def newest(self) -> tuple[str, RouteTable | None]:
+    async def newest(self, seen: str = "") -> tuple[str, RouteTable | None]:
         self._check()
         return self.stored or ("", None)
 

@@ -60,17 +60,19 @@ class Backplane:
             raise BackplaneUnavailable(f"Redis does not take the route table: {error}") from error
         return str(added.decode())
 
-    async def newest(self) -> tuple[str, RouteTable | None]:
+    async def newest(self, seen: str = "") -> tuple[str, RouteTable | None]:
         """The id in the stream and the table last published; ("", None) if there is none.
 
-        The table is None also where its format is that of another release. Raises BackplaneUnavailable.
+        The table is None also where its id is `seen`, or its format that of another release. Raises
+        BackplaneUnavailable.
         """
         try:
             entries = await self._redis.xrevrange(STREAM, count=1)
         except (RedisError, OSError) as error:
             raise BackplaneUnavailable(f"Redis cannot be reached: {error}") from error
         for entry, fields in entries:
-            return entry.decode(), _table(fields)
+            found = str(entry.decode())
+            return found, None if found == seen else _table(fields)
         return "", None
 
     @asynccontextmanager
@@ -93,7 +95,7 @@ class Backplane:
         while not _cancelled():
             try:
                 streams = await self._redis.xread({STREAM: after}, count=1, block=int(BLOCK * 1000))
-            except (RedisError, OSError) as error:
+            except Exception as error:  # whatever it is, the routes must not stop following
                 if backoff == FIRST_BACKOFF:
                     _log.warning("routes stay as they are, Redis cannot be reached: %s", error)
                 await asyncio.sleep(backoff)

@@ -23,6 +23,11 @@ class Server(StrEnum):
     TF_SERVING = "tf_serving"
     TORCHSERVE = "torchserve"
 
+    @property
+    def display_name(self) -> str:
+        """Its name as people write it."""
+        return "TF Serving" if self is Server.TF_SERVING else "TorchServe"
+
 
 class State(StrEnum):
     """Where a model's version stands, as the repository index shows it."""

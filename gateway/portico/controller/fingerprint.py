@@ -1,5 +1,6 @@
 """The digest of a version's files: the identity of what is loaded, in the servable's name and in every cache key."""
 
+import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +17,8 @@ def fingerprint(root: Path, files: Iterable[FileStamp]) -> str:
     digest = blake2b(digest_size=16)
     for name, *_ in sorted(files):
         content, size = _content(root / name if name else root)
-        digest.update(f"{len(name.encode())}:{name}:{size}:".encode())
+        encoded = os.fsencode(name)
+        digest.update(b"%d:%s:%d:" % (len(encoded), encoded, size))
         digest.update(content)
     return digest.hexdigest()
 

@@ -4,7 +4,6 @@ portico.controller.heartbeat`, which a container's health check runs. It imports
 
 import os
 import sys
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,10 +30,6 @@ def problem(path: Path, max_age: float = MAX_AGE) -> str:
     except OSError as error:
         return f"no heartbeat of a controller: {error.strerror}: {path}"
     return f"the controller's last heartbeat is {age:.0f} s old" if age > max_age else ""
-
-
-if __name__ == "__main__":
-    sys.exit(problem(default_path()) or 0)
 
 
 if __name__ == "__main__":

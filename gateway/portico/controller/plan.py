@@ -206,9 +206,9 @@ class _ModelPlan:
         if not reports:
             return Version(servable.version, State.UNAVAILABLE, fleet.problem)
         states = {address: report.get(servable.name) for address, report in reports.items()}
-        for address, status in states.items():
+        for status in states.values():
             if status and status.state is LoadState.FAILED:
-                where = f" (replica {address})" if len(states) > 1 else ""
+                where = f" (in one of {len(states)} replicas)" if len(states) > 1 else ""
                 return Version(servable.version, State.FAILED, f"{status.reason}{where}")
         ready = [status for status in states.values() if status and status.state is LoadState.READY]
         if len(ready) < len(states):

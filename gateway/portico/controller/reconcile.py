@@ -32,7 +32,7 @@ class Publisher(Protocol):
 
     async def publish(self, table: RouteTable) -> str: ...
 
-    async def newest(self) -> tuple[str, RouteTable | None]: ...
+    async def newest(self, seen: str) -> tuple[str, RouteTable | None]: ...
 
 
 class Repository(Protocol):
@@ -97,7 +97,10 @@ class Reconciler:
         try:
             while not stop.is_set():
                 self._wake.clear()
-                await self.round()
+                try:
+                    await self.round()
+                except Exception:
+                    _log.exception("this round failed; the next one starts afresh")
                 woken = asyncio.create_task(self._wake.wait())
                 await asyncio.wait((stopped, woken), timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
@@ -142,7 +145,7 @@ class Reconciler:
     async def _newest(self) -> RouteTable | None:
         """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is."""
         try:
-            entry, table = await self._publisher.newest()
+            entry, table = await self._publisher.newest(self._entry)
         except BackplaneUnavailable as error:
             self._trouble("Redis", str(error))
             return self._published
@@ -184,12 +187,14 @@ class Reconciler:
         try:
             addresses = await loader.replicas()
         except ReplicaUnreachable as error:
-            return Fleet({}, str(error))
+            self._trouble(loader.server.display_name, str(error))
+            return Fleet({}, f"{loader.server.display_name} cannot be found")
+        self._trouble(loader.server.display_name, "")
         known = [servable for servable in known if servable.server is loader.server]
         reports = await asyncio.gather(*(self._report(loader, address, known) for address in addresses))
-        problem = f"{loader.server} cannot be reached at {', '.join(addresses)}"
-        reached = any(found is not None for found in reports)
-        return Fleet(dict(zip(addresses, reports, strict=True)), "" if reached else problem)
+        # Clients read it: the addresses stay in the log.
+        problem = "" if any(found is not None for found in reports) else f"{loader.server.display_name} cannot be reached"
+        return Fleet(dict(zip(addresses, reports, strict=True)), problem)
 
     async def _report(self, loader: Loader, address: str, known: Iterable[Servable]) -> Report | None:
         """What a replica has, with what this controller knows besides: what it is doing there, and what failed."""
@@ -200,6 +205,9 @@ class Reconciler:
             self._trouble(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
             # When it is back it may be another one, that does not fail.
             self._failures = {key: failure for key, failure in self._failures.items() if key[0] != address}
+            return None
+        except Exception:
+            _log.exception("%s at %s: its report cannot be read", loader.server, address)
             return None
         self._trouble(address, "")
         now = self._clock()
@@ -249,6 +257,10 @@ class Reconciler:
             self._failed(key, error)
             _log.error("%s: failed after %.2f s: %s", where, self._clock() - started, error)
             return
+        except Exception as error:
+            self._failed(key, LoaderError("the controller could not load it; its log says why"))
+            _log.exception("%s: failed: %s", where, error)
+            return
         self._failures.pop(key, None)
         _log.info("%s: loaded as %s in %.2f s", where, servable.name, self._clock() - started)
 
@@ -259,6 +271,10 @@ class Reconciler:
         except LoaderError as error:
             self._failed((action.address, action.name), error)
             _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
+            return
+        except Exception as error:
+            self._failed((action.address, action.name), LoaderError(str(error)))
+            _log.exception("%s in %s at %s: not unloaded", action.name, action.server, action.address)
             return
         took = self._clock() - started
         _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)

@@ -3,6 +3,7 @@ loop, and each file is read once per change.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ PATIENCE = 0.2
 
 _Key = tuple[str, str, tuple[FileStamp, ...]]
 
+_log = logging.getLogger(__name__)
+
 
 def judge(root: Path, model: str, found: FoundVersion) -> VersionFiles:
     """Opens the files of one version. Blocks; whatever is wrong with them becomes the version's problem."""
@@ -38,6 +41,10 @@ def judge(root: Path, model: str, found: FoundVersion) -> VersionFiles:
         digest = fingerprint(path, found.files)
     except (OSError, Rejected) as error:
         return VersionFiles(found.version, problem=reason(error))
+    except Exception as error:
+        # Files are untrusted, and the libraries that read them raise what they like.
+        _log.exception("%s cannot be judged", found.path)
+        return VersionFiles(found.version, problem=f"its files are damaged: {type(error).__name__}")
     version = found.version or served
     return VersionFiles(version, Servable.of_files(model, version, found.server, served, found.path, digest))
 

@@ -115,7 +115,7 @@ class Stack:
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True)
 
     def _tell_guard(self, news: int | str) -> None:
-        """A pid to watch, or goodbye. Without a guard, should somebody have killed it, the stack still stops in order."""
+        """A pid to watch, or goodbye. Should somebody have killed the guard, the stack still stops in order."""
         if self._guard is not None and self._guard.stdin is not None:
             with suppress(BrokenPipeError):
                 self._guard.stdin.write(f"{news}\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 import zipfile
@@ -158,3 +159,21 @@ async def test_files_that_are_there_for_long_are_served_at_the_first_look(root: 
         look = await repository.look()
     assert isinstance(look, Inventory)
     assert look.models["iris"].versions[0].servable
+
+
+@pytest.mark.parametrize("damage", ["a name that is no text", "bytes that are no archive's"])
+async def test_odd_files_harm_nothing_else(root: Path, repository: Repository, damage: str) -> None:
+    """A file that no library is prepared for becomes its model's problem, and the other models are served."""
+    if damage == "a name that is no text":
+        put(root / "odd/1/saved_model.pb")
+        put(root / os.fsdecode(b"odd/1/caf\xe9.txt"))
+    else:
+        put_archive(root / "odd.mar")
+        content = (root / "odd.mar").read_bytes()
+        put(root / "odd.mar", content.replace(b"MANIFEST", b"MANI\xff\xfeST"))
+    put(root / "good/1/saved_model.pb")
+    (odd,) = await settled(repository, "odd")
+    assert odd.servable or odd.problem
+    assert odd.problem.encode().decode() == odd.problem
+    (good,) = await settled(repository, "good")
+    assert good.servable

@@ -54,7 +54,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def test_kill_9_of_the_owner_leaves_no_process(stack: str) -> None:
-    """Parts that hide their environment, and workers in sessions of their own, end with an owner that noticed nothing."""
+    """Parts that hide their environment, and workers in other sessions, end with an owner that noticed nothing."""
     with subprocess.Popen([sys.executable, "-c", OWNER, stack], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         said = {owner.stdout.readline().strip() for _ in range(4)}

@@ -119,8 +119,13 @@ class TFServing:
 
     async def unload(self, address: str, name: str) -> None:
         replica = self._replica(address)
-        replica.wanted.pop(name, None)
-        await self._reload(address, replica)
+        dropped = replica.wanted.pop(name, None)
+        try:
+            await self._reload(address, replica)
+        except LoaderError:
+            if dropped:
+                replica.wanted.setdefault(name, dropped)
+            raise
         if not any(name in other.wanted for other in self._replicas.values()):
             self._signatures.pop(name, None)
 
