@@ -17,14 +17,14 @@ from fakes import FakeBackend
 from model_servers import ROOT, Process, tf_serving, torchserve
 from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
-from portico.backends.torchserve import PARTS, TorchServe
-from portico.codecs.handler import body_of, raw_request, raw_response
+from portico.backends.torchserve import TorchServe
+from portico.codecs.handler import body_of, raw_request, raw_response, tensors_of
 from portico.controller.loaders import Loader, ReplicaUnreachable
 from portico.controller.loaders.tf_serving import TFServing as TFServingLoader
 from portico.controller.loaders.torchserve import TorchServe as TorchServeLoader
 from portico.controller.servable import Servable
 from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, PorticoError, Unavailable
-from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes
+from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes
 from portico.ports import Backend
 from portico.routing import Route, Server
 
@@ -136,7 +136,7 @@ def iris() -> Sample:
         route("iris", "1", Server.TF_SERVING),
         [Ask(InferenceRequest((floats("measurements", [row]),)), [species]) for species, row in enumerate(rows)],
         [InferenceRequest((tensor,)) for tensor in refused],
-        lambda response: np.frombuffer(response.tensor("species").data, "<i8").tolist(),
+        lambda response: np.frombuffer(tensors_of(response, ("species",))[0].data, "<i8").tolist(),
     )
 
 
@@ -161,7 +161,7 @@ def digits_by_parts() -> Sample:
     """The same, sent as the one part of a gRPC call."""
 
     def part(body: bytes) -> InferenceRequest:
-        return InferenceRequest((Tensor("image", "BYTES", (1,), pack_bytes([body])),), parameters={PARTS: True})
+        return InferenceRequest((Tensor("image", "BYTES", (1,), pack_bytes([body])),), form=Form.PARTS)
 
     sample = digits_by_body()
     return replace(

@@ -145,7 +145,7 @@ async def case(request: pytest.FixtureRequest, redis_server: RedisServer) -> Asy
 def answer(number: int) -> InferenceResponse:
     """An answer that tells which it is."""
     data = number.to_bytes(4, "little")
-    return InferenceResponse((Tensor("y", "INT32", (1,), data),), {"content_type": "application/json"})
+    return InferenceResponse((Tensor("y", "INT32", (1,), data),), "application/json")
 
 
 def key(number: int) -> bytes:
@@ -229,7 +229,7 @@ async def test_a_store_that_hangs(case: Case) -> None:
 def found_numbers(found: list[InferenceResponse | None]) -> list[tuple[int, int]]:
     """(place, number of the answer that was found there); misses are left out, as a busy machine may have some."""
     return [
-        (place, int.from_bytes(response.tensor("y").data, "little"))
+        (place, int.from_bytes(response.outputs[0].data, "little"))
         for place, response in enumerate(found)
         if response is not None
     ]

@@ -55,6 +55,23 @@ def test_unknown_model_in_the_words_that_clients_match_on() -> None:
     assert str(errors.ModelNotFound.named("x", ["y"])).startswith("Servable not found for request: Latest(x)")
 
 
+def test_unknown_model_with_a_name_of_megabytes() -> None:
+    """A name as long as a request is cut, and the names there are stay in what the client reads."""
+    message = str(errors.ModelNotFound.named("x" * 5_000_000, ["iris", "digits"]))
+    assert len(message) < 500
+    assert "Did you mean digits, iris?" in message
+
+
+def test_a_long_message_is_cut() -> None:
+    """A message that repeats what the client sent keeps its two ends, and is never as long as a request."""
+    message = str(errors.InvalidRequest("start" + "x" * 5_000_000 + "end"))
+    assert len(message) <= errors.LONGEST_MESSAGE + 3
+    assert message.startswith("startx")
+    assert message.endswith("xend")
+    whole = "x" * errors.LONGEST_MESSAGE
+    assert str(errors.InvalidRequest(whole)) == whole
+
+
 def test_too_large_says_the_limit_and_how_to_raise_it() -> None:
     """Whoever sends too much reads how much is allowed, and which setting allows more."""
     message = str(errors.TooLarge(1234))

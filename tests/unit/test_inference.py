@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portico.errors import InvalidRequest
-from portico.inference import ITEM_SIZE, InferenceResponse, Tensor, pack_bytes, unpack_bytes
+from portico.inference import ITEM_SIZE, MAX_RANK, Tensor, pack_bytes, unpack_bytes
 
 
 @pytest.mark.parametrize("datatype", ITEM_SIZE)
@@ -88,10 +88,9 @@ def test_check_of_a_huge_shape() -> None:
         Tensor("x", "FP32", (1 << 62, 1 << 62), bytes(4)).check()
 
 
-def test_output_by_name() -> None:
-    """A response gives the output of a name, and KeyError for a name it does not have."""
-    y = Tensor("y", "FP32", (), bytes(4))
-    response = InferenceResponse((Tensor("x", "FP32", (), bytes(4)), y))
-    assert response.tensor("y") is y
-    with pytest.raises(KeyError):
-        response.tensor("z")
+def test_check_of_a_huge_rank() -> None:
+    """A shape of more dimensions than any tensor has is refused by their number, and is not multiplied."""
+    Tensor("x", "INT8", (1,) * MAX_RANK, b"a").check()
+    for datatype in ("FP32", "BYTES"):
+        with pytest.raises(InvalidRequest, match="'x': a shape has up to 64 dimensions, not 40000"):
+            Tensor("x", datatype, (1 << 62,) * 40_000, b"").check()

@@ -28,6 +28,8 @@ def test_each_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("request_timeout", "nan"),
         ("cache_ttl", "0"),
         ("redis_timeout", "-1"),
+        ("log_level", "inof"),
+        ("log_level", ""),
     ],
 )
 def test_values_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import grpc
 import pytest
 
-from portico.backends.torchserve import PARTS, TorchServe
+from portico.backends.torchserve import TorchServe
 from portico.backends.torchserve_failures import of_grpc, of_rest
 from portico.edges.status import STATUS
 from portico.errors import (
@@ -19,7 +19,7 @@ from portico.errors import (
     TooLarge,
     Unavailable,
 )
-from portico.inference import InferenceRequest, Tensor, pack_bytes
+from portico.inference import Form, InferenceRequest, Tensor, pack_bytes
 from portico.routing import Route, Server
 from sample_gateway import tensor
 
@@ -130,4 +130,4 @@ def test_failures_that_torchserve_calls_internal(
 async def test_parts_that_are_none(torchserve: TorchServe, part: Tensor) -> None:
     """An input that is not one BYTES element is no part of a gRPC call, and refused by its name."""
     with pytest.raises(InvalidRequest, match="'x': a part is one BYTES element"):
-        await torchserve.infer(ROUTE, InferenceRequest((part,), parameters={PARTS: True}), 1.0)
+        await torchserve.infer(ROUTE, InferenceRequest((part,), form=Form.PARTS), 1.0)

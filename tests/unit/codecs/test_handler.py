@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portico.codecs.handler import body_of, raw_request, raw_response, request_body, tensors_of
-from portico.errors import InvalidRequest
-from portico.inference import InferenceRequest, InferenceResponse, Parameter, Tensor, pack_bytes
+from portico.errors import InvalidRequest, NotRepresentable
+from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes
 
 
 def strings(name: str, *elements: bytes, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -22,33 +22,36 @@ def floats(name: str, *values: float, shape: tuple[int, ...] | None = None) -> T
     return Tensor(name, "FP32", (len(values),) if shape is None else shape, packed)
 
 
-def body(*inputs: Tensor, **parameters: Parameter) -> tuple[bytes, str]:
-    return request_body(InferenceRequest(inputs, parameters=parameters))
+def body(*inputs: Tensor, content_type: str = "") -> tuple[bytes, str]:
+    return request_body(InferenceRequest(inputs, content_type=content_type))
 
 
 @given(st.binary(), st.sampled_from(["image/png", "application/json", "text/plain; charset=utf-8"]))
 def test_a_body_goes_through(content: bytes, content_type: str) -> None:
     """A raw body reaches the handler byte for byte, with its content type; so does its answer the client."""
-    assert request_body(raw_request(content, content_type)) == (content, content_type)
+    request = raw_request(content, content_type)
+    assert request_body(request) == (content, content_type)
+    assert request.form is Form.BODY
     response = raw_response(content, content_type)
     assert body_of(response) == content
-    assert response.parameters == {"content_type": content_type}
-    assert raw_response(content, "").parameters == {}
+    assert response.content_type == content_type
+    assert raw_response(content, "").content_type == ""
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_one_string_is_a_body(shape: tuple[int, ...]) -> None:
-    """One BYTES element of any name is the body as it is, of the content type that the parameters say."""
+    """One BYTES element of any name is the body as it is, of the content type that the request says."""
     png = strings("image", b"\x89PNG", shape=shape)
     assert body(png) == (b"\x89PNG", "application/octet-stream")
     assert body(png, content_type="image/png") == (b"\x89PNG", "image/png")
 
 
-@pytest.mark.parametrize("content_type", ["a\r\nb: c", "a\nb", "a\0"])
+@pytest.mark.parametrize("content_type", ["a\r\nb: c", "a\nb", "a\0", "größe/x", "a/\U0001f600"])
 def test_a_content_type_that_is_none(content_type: str) -> None:
-    """A content type that would break the header it goes into is refused."""
+    """A content type that would break the header it goes into is refused in a request, and left out of an answer."""
     with pytest.raises(InvalidRequest, match="content type"):
         body(strings("image", b"x"), content_type=content_type)
+    assert raw_response(b"x", content_type) == raw_response(b"x", "")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_bytes_in_a_mixture() -> None:
 def outputs_of(answer: Any) -> list[tuple[str, str, tuple[int, ...], bytes]]:
     """The tensors of a handler's answer, which is JSON unless it is bytes."""
     content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    outputs = tensors_of(raw_response(content, "")).outputs
+    outputs = tensors_of(raw_response(content, ""))
     return [(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in outputs]
 
 
@@ -161,9 +164,18 @@ def test_what_is_no_tensor_stays_bytes(answer: Any) -> None:
 def test_answers_in_tensors_stay(outputs: tuple[Tensor, ...]) -> None:
     """An answer in tensors stays as it is, whatever its outputs are called, and is refused where a body is wanted."""
     response = InferenceResponse(outputs)
-    assert tensors_of(response) is response
-    with pytest.raises(InvalidRequest, match="answers in tensors"):
+    assert tensors_of(response) == outputs
+    with pytest.raises(NotRepresentable, match="answers in tensors"):
         body_of(response)
+
+
+def test_wanted_outputs() -> None:
+    """Of the outputs only those wanted are given; one that there is not is refused, with those there are."""
+    response = raw_response(b'{"a": 1, "b": 2}', "")
+    assert [tensor.name for tensor in tensors_of(response, ("b",))] == ["b"]
+    assert [tensor.name for tensor in tensors_of(response, ("b", "a"))] == ["a", "b"]
+    with pytest.raises(InvalidRequest, match="no output 'c'. Its outputs: a, b"):
+        tensors_of(response, ("a", "c"))
 
 
 @given(st.recursive(
@@ -174,5 +186,5 @@ def test_answers_in_tensors_stay(outputs: tuple[Tensor, ...]) -> None:
 def test_any_json_is_an_answer(value: Any) -> None:
     """Whatever JSON a handler writes, its answer has tensors that agree with their shapes."""
     content = json.dumps(value).encode()
-    for output in tensors_of(raw_response(content, "application/json")).outputs:
+    for output in tensors_of(raw_response(content, "application/json")):
         assert output.check() is output

@@ -23,7 +23,7 @@ from portico.codecs.json_values import (
     tensor_from,
     text_of,
 )
-from portico.errors import InvalidRequest
+from portico.errors import InvalidRequest, NotRepresentable
 from portico.inference import ITEM_SIZE, Tensor, pack_bytes
 
 # How Python's struct writes one value.
@@ -265,7 +265,7 @@ def test_finite_answers_are_json() -> None:
 
 def test_what_cannot_be_written() -> None:
     """A value that JSON has no form for is refused, and not written as something else."""
-    with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+    with pytest.raises(NotRepresentable, match="cannot be written as JSON"):
         render({"a": object()})
 
 
@@ -287,7 +287,7 @@ def test_text_of_strings() -> None:
 
 def test_strings_that_are_no_text() -> None:
     """Bytes that are no UTF-8 are refused by the name of their tensor, as JSON holds only text."""
-    with pytest.raises(InvalidRequest, match="'y' is not UTF-8"):
+    with pytest.raises(NotRepresentable, match="'y' is not UTF-8"):
         text_of(Tensor("y", "BYTES", (1,), pack_bytes([b"\xff"])))
 
 
@@ -295,9 +295,9 @@ def test_more_dimensions_than_numpy_has() -> None:
     """A tensor that numpy cannot hold is refused as what cannot be written, numbers and strings alike."""
     shape = (1,) * (MAX_RANK + 1)
     for tensor in (Tensor("y", "FP32", shape, bytes(4)), Tensor("y", "BF16", shape, bytes(2))):
-        with pytest.raises(InvalidRequest, match="'y' cannot be written as JSON"):
+        with pytest.raises(NotRepresentable, match="'y' cannot be written as JSON"):
             array_of(tensor)
-    with pytest.raises(InvalidRequest, match="'y' cannot be written as JSON"):
+    with pytest.raises(NotRepresentable, match="'y' cannot be written as JSON"):
         nested_text(Tensor("y", "BYTES", shape, pack_bytes([b"a"])))
 
 

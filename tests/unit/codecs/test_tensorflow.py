@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portico.codecs.tensorflow import DATATYPE, DTYPE, decode_tensor, encode_tensor, signature_def
-from portico.errors import InvalidRequest, TooLarge
+from portico.codecs.tensorflow import DATATYPE, DTYPE, MOST_FILLED, decode_tensors, encode_tensor, signature_def
+from portico.errors import InvalidRequest
 from portico.inference import ITEM_SIZE, Tensor, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
-
-LIMIT = 1 << 16
 
 # Datatype → TensorFlow's field for it, and how Python's struct writes one of its values (16-bit floats as their bits).
 TYPED = {
@@ -40,6 +38,11 @@ TYPED = {
 def proto_of(dtype: int, *shape: int, **values: Any) -> tf.TensorProto:
     dims = [tf.TensorShapeProto.Dim(size=size) for size in shape]
     return tf.TensorProto(dtype=dtype, tensor_shape=tf.TensorShapeProto(dim=dims), **values)  # type: ignore[arg-type]
+
+
+def decode(proto: tf.TensorProto) -> Tensor:
+    (tensor,) = decode_tensors({"x": proto})
+    return tensor
 
 
 @st.composite
@@ -67,7 +70,7 @@ def test_a_tensor_comes_back(tensor: Tensor, typed: bool) -> None:
     """Every tensor of every datatype and rank survives the way through a TensorProto, in bytes or in typed fields."""
     sent = tf.TensorProto.FromString(encode_tensor(tensor, typed).SerializeToString())
     assert sent.dtype == DTYPE[tensor.datatype]
-    assert decode_tensor("x", sent, LIMIT) == tensor
+    assert decode(sent) == tensor
 
 
 @given(tensors())
@@ -127,27 +130,27 @@ def test_missing_values_repeat_the_last(datatype: str) -> None:
     """A proto with fewer values than its shape means the last one for the rest, and zero where there is none."""
     field, code = TYPED[datatype]
     proto = proto_of(DTYPE[datatype], 2, 2, **{field: [0, 1]})
-    assert decode_tensor("x", proto, LIMIT).data == struct.pack(f"<4{code}", 0, 1, 1, 1)
-    assert decode_tensor("x", proto_of(DTYPE[datatype], 3), LIMIT).data == bytes(3 * ITEM_SIZE[datatype])
-    assert decode_tensor("x", proto_of(DTYPE[datatype], 0), LIMIT).data == b""
+    assert decode(proto).data == struct.pack(f"<4{code}", 0, 1, 1, 1)
+    assert decode(proto_of(DTYPE[datatype], 3)).data == bytes(3 * ITEM_SIZE[datatype])
+    assert decode(proto_of(DTYPE[datatype], 0)).data == b""
 
 
 def test_missing_strings_repeat_the_last() -> None:
     """The same holds for strings, which are empty where there is none."""
-    assert list(unpack_bytes(decode_tensor("x", proto_of(7, 3, string_val=[b"a", b"b"]), LIMIT).data)) == [
+    assert list(unpack_bytes(decode(proto_of(7, 3, string_val=[b"a", b"b"])).data)) == [
         b"a",
         b"b",
         b"b",
     ]
-    assert list(unpack_bytes(decode_tensor("x", proto_of(7, 2), LIMIT).data)) == [b"", b""]
+    assert list(unpack_bytes(decode(proto_of(7, 2)).data)) == [b"", b""]
 
 
 @pytest.mark.parametrize("datatype", [*TYPED, "BYTES"])
 def test_too_many_values(datatype: str) -> None:
     """More values than the shape holds are refused: which input, how many it holds, how many were given."""
     values: dict[str, Any] = {TYPED[datatype][0]: [0, 1, 1]} if datatype in TYPED else {"string_val": [b"", b"a", b"b"]}
-    with pytest.raises(InvalidRequest, match=r"'x': shape \[2\] holds 2 (values|strings), 3 were given"):
-        decode_tensor("x", proto_of(DTYPE[datatype], 2, **values), LIMIT)
+    with pytest.raises(InvalidRequest, match=r"'x': shape \[2\] holds 2 values, 3 were given"):
+        decode(proto_of(DTYPE[datatype], 2, **values))
 
 
 @pytest.mark.parametrize(
@@ -166,19 +169,19 @@ def test_too_many_values(datatype: str) -> None:
 def test_values_that_do_not_fit(datatype: str, value: int) -> None:
     """A value beyond its datatype is refused with the input's name, and not cut to what fits."""
     with pytest.raises(InvalidRequest, match=f"'x': a value does not fit {datatype}"):
-        decode_tensor("x", proto_of(DTYPE[datatype], 1, **{TYPED[datatype][0]: [value]}), LIMIT)
+        decode(proto_of(DTYPE[datatype], 1, **{TYPED[datatype][0]: [value]}))
 
 
 def test_content_of_another_size() -> None:
     """Bytes that do not make the shape are refused with both sizes."""
     with pytest.raises(InvalidRequest, match=r"'x': FP32 of shape \[3\] takes 12 bytes, 8 were given"):
-        decode_tensor("x", proto_of(tf.DT_FLOAT, 3, tensor_content=bytes(8)), LIMIT)
+        decode(proto_of(tf.DT_FLOAT, 3, tensor_content=bytes(8)))
 
 
 def test_strings_as_content() -> None:
     """Strings in tensor_content, whose form TensorFlow does not define for clients, are refused."""
     with pytest.raises(InvalidRequest, match="'x': strings go into string_val"):
-        decode_tensor("x", proto_of(7, 1, tensor_content=b"\1a"), LIMIT)
+        decode(proto_of(7, 1, tensor_content=b"\1a"))
 
 
 @pytest.mark.parametrize("dtype", [tf.DT_COMPLEX64, tf.DT_RESOURCE, tf.DT_VARIANT, tf.DT_INVALID, 77])
@@ -186,7 +189,7 @@ def test_unknown_dtypes(dtype: int) -> None:
     """A dtype that is not carried is refused by its name, one that there is not by its number."""
     name = tf.DataType.Name(dtype) if dtype != 77 else "77"
     with pytest.raises(InvalidRequest, match=f"'x': tensors of dtype {name} are not supported"):
-        decode_tensor("x", proto_of(dtype, 1), LIMIT)
+        decode(proto_of(dtype, 1))
 
 
 @pytest.mark.parametrize("shape", [(-1,), (2, -1), (-2, -3)])
@@ -194,43 +197,66 @@ def test_negative_sizes(shape: tuple[int, ...]) -> None:
     """A shape with an open size is no tensor's, and refused."""
     for dtype in (tf.DT_FLOAT, tf.DT_STRING):
         with pytest.raises(InvalidRequest, match=r"'x': its tensor_shape .* fully known"):
-            decode_tensor("x", proto_of(dtype, *shape), LIMIT)
+            decode(proto_of(dtype, *shape))
 
 
 def test_unknown_rank() -> None:
     """A shape of unknown rank is no tensor's, and refused."""
     proto = tf.TensorProto(dtype=tf.DT_FLOAT, tensor_shape=tf.TensorShapeProto(unknown_rank=True))
     with pytest.raises(InvalidRequest, match="fully known"):
-        decode_tensor("x", proto, LIMIT)
+        decode(proto)
 
 
 @pytest.mark.parametrize(
-    "proto",
+    "protos",
     [
-        proto_of(tf.DT_FLOAT, 1 << 62, 1 << 62),
-        proto_of(tf.DT_DOUBLE, 1 << 40, float_val=[1]),
-        proto_of(tf.DT_BOOL, LIMIT + 1),
-        proto_of(tf.DT_STRING, 1 << 62, 1 << 62),
-        proto_of(tf.DT_STRING, 100, string_val=[bytes(1000)]),
-        proto_of(tf.DT_FLOAT, 1 << 40, tensor_content=bytes(4)),
+        [proto_of(tf.DT_FLOAT, 1 << 62, 1 << 62)],
+        [proto_of(tf.DT_DOUBLE, 1 << 40, float_val=[1])],
+        [proto_of(tf.DT_BOOL, MOST_FILLED + 1)],
+        [proto_of(tf.DT_STRING, 1 << 62, 1 << 62)],
+        [proto_of(tf.DT_STRING, MOST_FILLED // 4 + 1)],
+        [proto_of(tf.DT_STRING, 2000, string_val=[bytes(1000)])],
+        [proto_of(tf.DT_FLOAT, 1 << 40, tensor_content=bytes(4))],
+        [proto_of(tf.DT_BOOL, MOST_FILLED // 8)] * 9,
+        [proto_of(tf.DT_STRING, MOST_FILLED // 32)] * 9,
     ],
-    ids=["product", "typed", "a byte over", "strings", "repeated string", "content"],
+    ids=["product", "typed", "a byte over", "strings", "empty strings", "long string", "content", "many", "many strings"],
 )
-def test_oversize_shapes(proto: tf.TensorProto) -> None:
-    """A small message that asks for a tensor over the limit is too large, and nothing of that size is allocated."""
+def test_huge_fills(protos: list[tf.TensorProto]) -> None:
+    """A small message that asks for large tensors, one or many, is refused, and nothing of their size is allocated."""
+    named = {f"x{number}": proto for number, proto in enumerate(protos)}
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge, match=f"{LIMIT} bytes"):
-            decode_tensor("x", proto, LIMIT)
+        with pytest.raises(InvalidRequest, match="(holds|takes)"):
+            decode_tensors(named)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < LIMIT
+    assert peak < 2 * MOST_FILLED
 
 
-def test_the_limit_itself() -> None:
-    """A tensor of exactly the limit is taken."""
-    assert len(decode_tensor("x", proto_of(tf.DT_BOOL, LIMIT), LIMIT).data) == LIMIT
+def test_the_largest_fills() -> None:
+    """Values that are left out are filled in up to the budget, which is that of all tensors together."""
+    assert len(decode(proto_of(tf.DT_BOOL, MOST_FILLED)).data) == MOST_FILLED
+    assert len(decode(proto_of(tf.DT_STRING, MOST_FILLED // 4)).data) == MOST_FILLED
+    halves = decode_tensors({name: proto_of(tf.DT_INT8, MOST_FILLED // 2, int_val=[1]) for name in "ab"})
+    assert [(tensor.name, tensor.data) for tensor in halves] == [("a", b"\1" * (MOST_FILLED // 2))] + [
+        ("b", b"\1" * (MOST_FILLED // 2))
+    ]
+
+
+def test_whole_tensors_are_no_fills() -> None:
+    """Values that the message holds do not count against what it may leave out, however many they are."""
+    size = 2 * MOST_FILLED
+    assert len(decode(proto_of(tf.DT_UINT8, size, tensor_content=bytes(size))).data) == size
+    assert len(decode(proto_of(tf.DT_BOOL, size, bool_val=bytes(size))).data) == size
+
+
+def test_a_rank_that_no_tensor_has() -> None:
+    """A shape of 40,000 dimensions is refused by their number, before any of them is multiplied."""
+    for proto in (proto_of(tf.DT_FLOAT, *[1 << 62] * 40_000), proto_of(tf.DT_STRING, *[1] * 40_000)):
+        with pytest.raises(InvalidRequest, match=r"'x': a shape has up to 64 dimensions, not 40000"):
+            decode(proto)
 
 
 def test_a_signature() -> None:

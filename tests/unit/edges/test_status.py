@@ -47,6 +47,7 @@ def test_numbers_are_those_of_grpc() -> None:
         (errors.TooLarge, 413, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.Unavailable, 503, grpc.StatusCode.UNAVAILABLE),
         (errors.ModelNotReady, 503, grpc.StatusCode.UNAVAILABLE),
+        (errors.NotRepresentable, 406, grpc.StatusCode.FAILED_PRECONDITION),
         (errors.DeadlineExceeded, 504, grpc.StatusCode.DEADLINE_EXCEEDED),
     ],
 )

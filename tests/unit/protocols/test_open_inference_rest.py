@@ -7,6 +7,7 @@ import pytest
 
 from asgi_client import Answer
 from portico import __version__
+from portico.codecs.handler import raw_response
 from portico.routing import RouteTable
 from sample_gateway import FRESH, LIMIT, SampleGateway
 
@@ -92,7 +93,7 @@ async def test_strings(gateway: SampleGateway) -> None:
     answer = await infer(gateway, "text", body | {"outputs": [{"name": "upper"}]})
     assert answer.json()["outputs"] == [{"name": "upper", "datatype": "BYTES", "shape": [2], "data": ["GRößE", ""]}]
     status, text = await refusal(gateway, "text", body)
-    assert (status, "'raw_bytes' is not UTF-8" in text) == (400, True)
+    assert (status, "'raw_bytes' is not UTF-8" in text) == (406, True)
 
 
 async def test_a_handlers_answer_in_tensors(gateway: SampleGateway) -> None:
@@ -111,12 +112,60 @@ async def test_a_handlers_text(gateway: SampleGateway) -> None:
     assert answer.json()["outputs"] == [{"name": "body", "datatype": "BYTES", "shape": [1], "data": ["größer"]}]
 
 
-async def test_parameters_reach_the_handler(gateway: SampleGateway) -> None:
-    """Parameters of every kind are the handler's to read, and another parameter is another answer."""
-    parameters = {"content_type": "image/png", "top": 3, "scale": 0.5, "verbose": True}
-    for entry in (parameters, parameters, parameters | {"top": 4}):
+async def test_the_content_type_for_a_handler(gateway: SampleGateway) -> None:
+    """The parameter `content_type` is the handler's to read, and part of the question; others make no difference."""
+    for entry in ({"content_type": "image/png", "top": 3}, {"content_type": "image/png"}, {"content_type": "image/gif"}):
         await infer(gateway, "digits", IRIS | {"parameters": entry})
-    assert [request.parameters for _, request, _ in gateway.torchserve.calls] == [parameters, parameters | {"top": 4}]
+    assert [request.content_type for _, request, _ in gateway.torchserve.calls] == ["image/png", "image/gif"]
+
+
+@pytest.mark.parametrize("model", ["iris", "digits"])
+async def test_optional_fields_that_are_null(gateway: SampleGateway, model: str) -> None:
+    """An optional field that is null is one that is not there, as clients write it that know their fields."""
+    plain = await infer(gateway, model, IRIS)
+    for nothing in (
+        {"id": None, "parameters": None, "outputs": None},
+        {"parameters": {"signature_name": None, "content_type": None}},
+    ):
+        answer = await infer(gateway, model, IRIS | nothing)
+        assert (answer.header(b"x-cache"), answer.json()) == ("HIT", plain.json())
+
+
+async def test_an_output_that_a_handler_has_not(gateway: SampleGateway) -> None:
+    """An output that a handler's answer does not have is refused, with those that it has, from the cache as well."""
+    for _ in range(2):
+        status, text = await refusal(gateway, "digits", IRIS | {"outputs": [{"name": "digit"}, {"name": "letter"}]})
+        assert (status, "no output 'letter'. Its outputs: digit, probabilities" in text) == (400, True)
+    assert len(gateway.torchserve.calls) == 1
+
+
+@pytest.mark.parametrize("model", ["iris", "digits"])
+async def test_an_input_that_is_given_twice(gateway: SampleGateway, model: str) -> None:
+    """An input that is given twice is refused, for a model that declares its inputs and for one that does not."""
+    status, text = await refusal(gateway, model, {"inputs": IRIS["inputs"] * 2})
+    assert (status, f"Model '{model}' was given input 'measurements' twice." in text) == (400, True)
+    assert not gateway.torchserve.calls
+
+
+async def test_an_image_as_an_answer(gateway: SampleGateway) -> None:
+    """A PNG that a handler answers has no form in JSON: that is 406, and neither the client's fault nor the model's."""
+    gateway.torchserve.servables["plain-1.0--loaded"] = lambda request: raw_response(b"\x89PNG\r\n", "image/png")
+    for _ in range(2):
+        status, text = await refusal(gateway, "plain", IRIS)
+        assert (status, "'body' is not UTF-8 text" in text) == (406, True)
+
+
+async def test_a_rank_that_no_tensor_has(gateway: SampleGateway) -> None:
+    """A shape of 40,000 dimensions is refused by their number, in a short text."""
+    tensor = {"name": "measurements", "shape": [9] * 20_000, "datatype": "FP32", "data": [1]}
+    status, text = await refusal(gateway, "iris", {"inputs": [tensor]})
+    assert (status, text) == (400, "Input 'measurements': a shape has up to 64 dimensions, not 20000.")
+
+
+async def test_a_content_type_that_is_none(gateway: SampleGateway) -> None:
+    """A content type that is no string is refused by the parameter's name."""
+    status, text = await refusal(gateway, "digits", IRIS | {"parameters": {"content_type": 1}})
+    assert (status, text) == (400, "'content_type' has to be a string.")
 
 
 async def test_numbers_that_json_has_not(gateway: SampleGateway) -> None:
@@ -149,10 +198,11 @@ async def test_numbers_that_json_has_not(gateway: SampleGateway) -> None:
         ({"inputs": [fp32("x", 2, 2, data=[[1, 2], [3]])]}, "'x': its lists are ragged"),
         ({"inputs": [fp32("x", 1, data=["a"])]}, "'x': the model takes FP32, its data holds strings"),
         ({"inputs": [fp32("x", (1 << 63) + 1, 0, data=[])]}, "'x': shape"),
-        (IRIS | {"outputs": {}}, "'outputs' has to be a list"),
+        (IRIS | {"outputs": {"name": "species"}}, "'outputs' has to be a list"),
         (IRIS | {"outputs": ["species"]}, "'outputs' has to be a list of objects with a 'name'"),
-        (IRIS | {"parameters": []}, "'parameters' has to be an object"),
-        (IRIS | {"parameters": {"a": None}}, "'parameters' has to be an object whose values"),
+        (IRIS | {"parameters": [1]}, "'parameters' has to be an object"),
+        (IRIS | {"parameters": {"signature_name": 1}}, "'signature_name' has to be a string"),
+        (IRIS | {"id": 1}, "'id' has to be a string"),
         (IRIS | {"outputs": [{"name": "petal"}]}, "no output 'petal'. Its outputs: probabilities, species"),
         ({"inputs": []}, "also takes input 'measurements' (FP32 [-1, 4])"),
         ({"inputs": [fp32("x", 1, 4, data=ROW)]}, "no input 'x'. Its inputs: 'measurements' (FP32 [-1, 4])"),

@@ -125,6 +125,8 @@ async def test_a_model_of_the_other_server(gateway: SampleGateway) -> None:
     assert list(response.outputs["digit"].int64_val) == [7]
     assert list(response.outputs["probabilities"].double_val) == [0.25, 0.75]
     assert (response.model_spec.name, response.model_spec.HasField("version")) == ("digits", False)
+    code, text = (await predict(gateway, spec("digits"), output_filter=["letter"], image=ROW)).grpc_status
+    assert (code, "no output 'letter'. Its outputs: digit, probabilities" in text) == (INVALID_ARGUMENT, True)
 
 
 @pytest.mark.parametrize(
@@ -196,10 +198,32 @@ async def test_the_deadline_reaches_the_model_server(gateway: SampleGateway) -> 
 
 
 async def test_too_large(gateway: SampleGateway) -> None:
-    """A message over the limit, and a small one that means a tensor over it, are RESOURCE_EXHAUSTED with the limit."""
-    for x in (proto(tf.DT_FLOAT, LIMIT, tensor_content=bytes(4 * LIMIT)), proto(tf.DT_FLOAT, 1 << 40)):
-        code, text = (await predict(gateway, spec("half"), x=x)).grpc_status
-        assert (code, f"{LIMIT} bytes" in text) == (RESOURCE_EXHAUSTED, True)
+    """A message over the limit is RESOURCE_EXHAUSTED with the limit."""
+    x = proto(tf.DT_FLOAT, LIMIT, tensor_content=bytes(4 * LIMIT))
+    code, text = (await predict(gateway, spec("half"), x=x)).grpc_status
+    assert (code, f"{LIMIT} bytes" in text) == (RESOURCE_EXHAUSTED, True)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"x": proto(tf.DT_FLOAT, 1 << 40)},
+        {"x": proto(tf.DT_STRING, 1 << 40, string_val=[b"a"])},
+        {f"x{number}": proto(tf.DT_FLOAT, 1 << 16, float_val=[1]) for number in range(100)},
+    ],
+    ids=["numbers", "strings", "many inputs"],
+)
+async def test_a_small_message_that_asks_for_much(gateway: SampleGateway, inputs: Any) -> None:
+    """A small message that leaves out most of large tensors is INVALID_ARGUMENT, and reaches no model server."""
+    code, text = (await predict(gateway, spec("half"), **inputs)).grpc_status
+    assert (code, "were given" in text) == (INVALID_ARGUMENT, True)
+    assert not gateway.tf_serving.calls
+
+
+async def test_a_rank_that_no_tensor_has(gateway: SampleGateway) -> None:
+    """A shape of thousands of dimensions is INVALID_ARGUMENT by their number."""
+    code, text = (await predict(gateway, spec("half"), x=proto(tf.DT_FLOAT, *[1] * 20_000))).grpc_status
+    assert (code, text) == (INVALID_ARGUMENT, "Input 'x': a shape has up to 64 dimensions, not 20000.")
 
 
 async def metadata(gateway: SampleGateway, model: tfs.ModelSpec, *fields: str) -> Answer:

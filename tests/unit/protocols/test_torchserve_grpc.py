@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgi_client import Answer
-from portico.inference import unpack_bytes
+from portico.inference import Form, unpack_bytes
 from portico.wire import torchserve_pb2 as ts
 from sample_gateway import FRESH, SampleGateway, parsed
 
@@ -30,7 +30,7 @@ async def test_predictions(gateway: SampleGateway) -> None:
         "image": [b"\x89PNG\xff"],
         "size": [b"8"],
     }
-    assert dict(request.parameters) == {"parts": True}
+    assert request.form is Form.PARTS
     assert route.version == "1.1"
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from portico.inference import unpack_bytes
+from portico.codecs.handler import raw_response
+from portico.inference import Form, unpack_bytes
 from sample_gateway import FRESH, LIMIT, SampleGateway
 
 PNG = b"\x89PNG\r\n\x1a\n\0\xff"
@@ -28,7 +29,7 @@ async def test_predictions(gateway: SampleGateway, method: str) -> None:
     assert answer.header(b"content-type") == "application/json"
     ((route, request, _),) = gateway.torchserve.calls
     assert list(unpack_bytes(request.inputs[0].data)) == [PNG]
-    assert dict(request.parameters) == {"content_type": "image/png"}
+    assert (request.form, request.content_type) == (Form.BODY, "image/png")
     assert route.version == "1.1"
 
 
@@ -41,13 +42,22 @@ async def test_a_version(gateway: SampleGateway) -> None:
 async def test_no_content_type(gateway: SampleGateway) -> None:
     """A body that does not say what it is counts as bytes."""
     await gateway.rest("POST", "/predictions/digits", b"x")
-    assert gateway.torchserve.calls[0][1].parameters == {"content_type": "application/octet-stream"}
+    assert gateway.torchserve.calls[0][1].content_type == "application/octet-stream"
 
 
 async def test_an_answer_in_another_form(gateway: SampleGateway) -> None:
     """An answer that is no JSON goes through as it is."""
     answer = await gateway.rest("POST", "/predictions/plain", b"x")
     assert answer.body.decode() == "größer"
+
+
+async def test_an_answer_whose_content_type_is_none(gateway: SampleGateway) -> None:
+    """A handler's content type that is no ASCII is left out, and its answer goes through; from the cache as well."""
+    gateway.torchserve.servables["plain-1.0--loaded"] = lambda request: raw_response(b"x", "größe/\U0001f600")
+    for expected in ("MISS", "HIT"):
+        answer = await gateway.rest("POST", "/predictions/plain", b"x")
+        assert (answer.status, answer.body, answer.header(b"x-cache")) == (200, b"x", expected)
+        assert answer.header(b"content-type").isascii()
 
 
 async def test_the_cache(gateway: SampleGateway) -> None:

@@ -17,10 +17,10 @@ RESOLVE_TIMEOUT = 2.0
 CALL_TIMEOUT = 3.0
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
-    # A replica that restarts is found within a second, and never through a proxy.
+    # A replica that restarts is found within a second. The "minimum" is how long one attempt to connect may take.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", int(CALL_TIMEOUT * 1000)),
     ("grpc.enable_http_proxy", 0),
 )
 _UNREACHABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
