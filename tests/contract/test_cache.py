@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from fakes import FakeCache
 from portico.bootstrap import _open_cache
-from portico.caching.redis import NAMESPACE
+from portico.caching.redis import MAX_ENTRY, NAMESPACE, RedisCache
 from portico.codecs import stored
 from portico.inference import InferenceResponse, Tensor
 from portico.local.layout import redis_server as redis_server_program
@@ -285,11 +285,43 @@ async def test_every_answer_expires(redis_server: RedisServer) -> None:
         assert 0 < await redis.ttl(NAMESPACE + key(1)) <= 60
 
 
+async def test_a_crowd(redis_server: RedisServer) -> None:
+    """Five hundred requests at once share the connections there are, and each finds its answer."""
+    async with redis_case(redis_server) as case:
+        cache = await case.open(60, PATIENT)
+        await comes(cache, 1)
+        assert await asyncio.gather(*(cache.get(key(1)) for _ in range(500))) == [answer(1)] * 500
+
+
+async def test_a_crowd_in_a_hurry(redis_server: RedisServer) -> None:
+    """Some of five hundred requests at once may time out, and still a Redis that answers is asked by those after."""
+    async with redis_case(redis_server) as case:
+        cache = await case.open(60, QUICK)
+        assert isinstance(cache, RedisCache)
+        await comes(cache, 1)
+        await asyncio.gather(*(cache.get(key(1)) for _ in range(500)))
+        assert not cache._circuit.is_open
+        await holds(cache, 1, answer(1))
+
+
+async def test_answers_that_are_too_large_to_keep(redis_server: RedisServer) -> None:
+    """An answer of the largest size is kept, and one that is a byte larger is not."""
+    sizes = {1: MAX_ENTRY, 2: MAX_ENTRY + 1}
+    async with redis_case(redis_server) as case:
+        cache = await case.open(60, PATIENT)
+        await comes(cache, 3)
+        for number, size in sizes.items():
+            await cache.put(key(number), InferenceResponse((Tensor("y", "INT8", (size,), bytes(size)),)))
+    async with Redis.from_url(redis_server.url) as redis:
+        assert [await redis.exists(NAMESPACE + key(number)) for number in sizes] == [1, 0]
+
+
 async def test_what_is_being_written_when_the_gateway_stops(redis_server: RedisServer) -> None:
     """Answers on their way to Redis when the cache is closed arrive, and no task or connection is left behind."""
     before = asyncio.all_tasks()
     async with redis_case(redis_server) as case:
         cache = await case.open(60, PATIENT)
+        assert await cache.get(key(0)) is None
         for number in range(20):
             await cache.put(key(number), answer(number))
     assert asyncio.all_tasks() == before

@@ -182,7 +182,7 @@ async def test_a_stream_that_fails(channel: grpc.aio.Channel, messages: int) -> 
     received = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for message in stream:
-            received.append(message)
+            received.append(message)  # noqa: PERF401 - a comprehension would lose them with the failure
     assert len(received) == messages
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INTERNAL, "broke off")
 
@@ -240,7 +240,11 @@ def post(address: str, body: bytes, *headers: str, path: str = "/test.Echo/Echo"
 
     curl's exit code is left out: it minds an answer that comes before all of the request has gone.
     """
-    sent = [argument for header in ("content-type: application/grpc", "te: trailers", *headers) for argument in ("-H", header)]
+    sent = [
+        argument
+        for header in ("content-type: application/grpc", "te: trailers", *headers)
+        for argument in ("-H", header)
+    ]
     command = ["curl", "-s", "-m", "10", "--http2-prior-knowledge", "-D", "-", "-o", os.devnull, "--data-binary", "@-"]
     ran = subprocess.run([*command, *sent, f"http://{address}{path}"], input=body, capture_output=True)
     return ran.stdout.decode()

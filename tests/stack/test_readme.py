@@ -1,4 +1,4 @@
-"""The README's commands do what it says: each block under "A first prediction" and "Add a model" is run as it stands."""
+"""The README's commands do what it says: each block under "A first prediction" and "Add a model" is run as it is."""
 
 import re
 import subprocess

@@ -61,11 +61,18 @@ def parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # Python's own takes NaN and Infinity, which orjson does not; but also half a surrogate pair, which is no text.
-        if (b"NaN" in body or b"Infinity" in body) and not _SURROGATE.search(body):
+        if b"NaN" in body or b"Infinity" in body:
             with suppress(ValueError, RecursionError):
-                return json.loads(body)
+                return _parse_words(body)
         raise InvalidRequest(f"The body is not JSON: {error}.") from error
+
+
+def _parse_words(body: bytes) -> Any:
+    """By Python's own parser, which takes NaN and Infinity, as orjson does not. Raises ValueError, RecursionError."""
+    value = json.loads(body.decode())
+    if _SURROGATE.search(body):
+        json.dumps(value, ensure_ascii=False).encode()  # raises for half a surrogate pair, which is no text
+    return value
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -193,7 +193,8 @@ class Reconciler:
         known = [servable for servable in known if servable.server is loader.server]
         reports = await asyncio.gather(*(self._report(loader, address, known) for address in addresses))
         # Clients read it: the addresses stay in the log.
-        problem = "" if any(found is not None for found in reports) else f"{loader.server.display_name} cannot be reached"
+        reached = any(found is not None for found in reports)
+        problem = "" if reached else f"{loader.server.display_name} cannot be reached"
         return Fleet(dict(zip(addresses, reports, strict=True)), problem)
 
     async def _report(self, loader: Loader, address: str, known: Iterable[Servable]) -> Report | None:

@@ -85,16 +85,16 @@ TF_SERVING = Environment(
     "tf-serving",
     "TensorFlow",
     ("tf-serving/requirements.lock",),
-    385 * MB,
-    1500 * MB,
+    430 * MB,
+    1640 * MB,
     imports=("tf-serving",),
 )
 TORCHSERVE = Environment(
     "torchserve",
     "TorchServe and PyTorch",
     ("torchserve/requirements.lock",),
-    315 * MB,
-    1200 * MB,
+    350 * MB,
+    1310 * MB,
 )
 DEV = Environment(
     "dev",

@@ -65,7 +65,8 @@ def tf_serving(here: Surroundings) -> Part:
     nothing.write_text("model_config_list {}\n")
     ports = here.addresses
     command += [f"--port={ports.tf_serving}", f"--rest_api_port={ports.tf_serving_rest}"]
-    command += [f"--model_config_file={nothing}"]
+    # By default one broken model keeps all others from loading for five minutes; the controller tries again.
+    command += [f"--model_config_file={nothing}", "--max_num_load_retries=0"]
     return Part(
         "tf-serving",
         tuple(command),

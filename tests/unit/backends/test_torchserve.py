@@ -1,14 +1,18 @@
 """TorchServe's failures in our own terms; `tests/contract/test_backends.py` asks the real one."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import aiohttp
 import grpc
 import pytest
 
 from portico.backends.torchserve import TorchServe
 from portico.backends.torchserve_failures import of_grpc, of_rest
+from portico.codecs.handler import body_of, raw_request
 from portico.edges.status import STATUS
 from portico.errors import (
     InferenceFailed,
@@ -31,6 +35,25 @@ async def torchserve() -> AsyncIterator[TorchServe]:
     """An adapter that no test lets call anybody."""
     async with grpc.aio.insecure_channel("127.0.0.1:9") as channel:
         yield TorchServe(channel, None, "http://127.0.0.1:9", 1234)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def handler(head: bytes, body: bytes) -> AsyncIterator[TorchServe]:
+    """An adapter to a server that gives each request this answer: status and headers as they go over the wire."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(sent.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+        grpc.aio.insecure_channel("127.0.0.1:9") as channel,
+        aiohttp.ClientSession() as http,
+    ):
+        yield TorchServe(channel, http, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1234)
 
 
 def own(kind: str) -> bytes:
@@ -131,3 +154,26 @@ async def test_parts_that_are_none(torchserve: TorchServe, part: Tensor) -> None
     """An input that is not one BYTES element is no part of a gRPC call, and refused by its name."""
     with pytest.raises(InvalidRequest, match="'x': a part is one BYTES element"):
         await torchserve.infer(ROUTE, InferenceRequest((part,), form=Form.PARTS), 1.0)
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"201 Created", b"202 Accepted", b"299 Fine"])
+async def test_statuses_of_success(status: bytes) -> None:
+    """Whatever status of success a handler sets, its body is the answer."""
+    async with handler(status + b"\r\nContent-Type: text/plain", b"queued") as torchserve:
+        response = await torchserve.infer(ROUTE, raw_request(b"x", "image/png"), 30.0)
+    assert (body_of(response), response.content_type) == (b"queued", "text/plain")
+
+
+@pytest.mark.parametrize("content_type", ["größe/x".encode(), "größe/x".encode("latin-1"), b"\xff"])
+async def test_a_handlers_content_type_that_is_none(content_type: bytes) -> None:
+    """A content type that is no ASCII is left out, and the body is the answer all the same."""
+    async with handler(b"200 OK\r\nContent-Type: " + content_type, b"body") as torchserve:
+        response = await torchserve.infer(ROUTE, raw_request(b"x", "image/png"), 30.0)
+    assert (body_of(response), response.content_type) == (b"body", "")
+
+
+async def test_a_redirect_of_a_handler() -> None:
+    """A redirect is not followed, as it may lead anywhere; it is a failure of the request."""
+    async with handler(b"307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/", b"there") as torchserve:
+        with pytest.raises(InvalidRequest, match="there"):
+            await torchserve.infer(ROUTE, raw_request(b"x", "image/png"), 30.0)

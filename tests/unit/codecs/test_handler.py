@@ -174,7 +174,7 @@ def test_wanted_outputs() -> None:
     response = raw_response(b'{"a": 1, "b": 2}', "")
     assert [tensor.name for tensor in tensors_of(response, ("b",))] == ["b"]
     assert [tensor.name for tensor in tensors_of(response, ("b", "a"))] == ["a", "b"]
-    with pytest.raises(InvalidRequest, match="no output 'c'. Its outputs: a, b"):
+    with pytest.raises(InvalidRequest, match=r"no output 'c'\. Its outputs: a, b"):
         tensors_of(response, ("a", "c"))
 
 

@@ -324,6 +324,20 @@ def test_what_is_no_json(body: bytes) -> None:
         parse(body)
 
 
+def test_text_beside_words() -> None:
+    """A text with NaN in it is read to the same strings as one without, whatever they are written with."""
+    for text in (rb'"\ud83d\ude00"', '"\U0001f600"'.encode(), rb'"\\ud800"', rb'"\u00e9"'):
+        assert parse(b"[" + text + b", NaN]")[0] == parse(text)
+
+
+@pytest.mark.parametrize("text", [rb'"\ud800"', rb'"\ude00\ud83d"', b'"\xed\xa0\x80"', b'"\xff"'])
+def test_half_characters_beside_words(text: bytes) -> None:
+    """Strings that are not Unicode are refused beside NaN as they are elsewhere."""
+    for body in (text, b"[" + text + b", NaN]"):
+        with pytest.raises(InvalidRequest, match="not JSON"):
+            parse(body)
+
+
 @given(st.binary(max_size=30) | st.text('[]{}":,\\ud8Nan1e-', max_size=12).map(str.encode))
 def test_any_bytes_as_json(body: bytes) -> None:
     """Whatever bytes come as JSON, they are read or refused; and what was read can be written."""

@@ -192,11 +192,11 @@ def test_unknown_dtypes(dtype: int) -> None:
         decode(proto_of(dtype, 1))
 
 
-@pytest.mark.parametrize("shape", [(-1,), (2, -1), (-2, -3)])
+@pytest.mark.parametrize("shape", [(-1,), (2, -1), (-2, -1), (-2, -3)])
 def test_negative_sizes(shape: tuple[int, ...]) -> None:
-    """A shape with an open size is no tensor's, and refused."""
+    """A shape with an open or a negative size is no tensor's, and refused."""
     for dtype in (tf.DT_FLOAT, tf.DT_STRING):
-        with pytest.raises(InvalidRequest, match=r"'x': its tensor_shape .* fully known"):
+        with pytest.raises(InvalidRequest, match=r"'x': (its tensor_shape .* fully known|shape .* has a size below 0)"):
             decode(proto_of(dtype, *shape))
 
 
@@ -220,14 +220,24 @@ def test_unknown_rank() -> None:
         [proto_of(tf.DT_BOOL, MOST_FILLED // 8)] * 9,
         [proto_of(tf.DT_STRING, MOST_FILLED // 32)] * 9,
     ],
-    ids=["product", "typed", "a byte over", "strings", "empty strings", "long string", "content", "many", "many strings"],
+    ids=[
+        "product",
+        "typed",
+        "a byte over",
+        "strings",
+        "empty strings",
+        "long string",
+        "content",
+        "many",
+        "many strings",
+    ],
 )
 def test_huge_fills(protos: list[tf.TensorProto]) -> None:
     """A small message that asks for large tensors, one or many, is refused, and nothing of their size is allocated."""
     named = {f"x{number}": proto for number, proto in enumerate(protos)}
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidRequest, match="(holds|takes)"):
+        with pytest.raises(InvalidRequest, match=r"(holds|takes)"):
             decode_tensors(named)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -240,9 +250,7 @@ def test_the_largest_fills() -> None:
     assert len(decode(proto_of(tf.DT_BOOL, MOST_FILLED)).data) == MOST_FILLED
     assert len(decode(proto_of(tf.DT_STRING, MOST_FILLED // 4)).data) == MOST_FILLED
     halves = decode_tensors({name: proto_of(tf.DT_INT8, MOST_FILLED // 2, int_val=[1]) for name in "ab"})
-    assert [(tensor.name, tensor.data) for tensor in halves] == [("a", b"\1" * (MOST_FILLED // 2))] + [
-        ("b", b"\1" * (MOST_FILLED // 2))
-    ]
+    assert {tensor.name: tensor.data for tensor in halves} == dict.fromkeys("ab", b"\1" * (MOST_FILLED // 2))
 
 
 def test_whole_tensors_are_no_fills() -> None:

@@ -63,6 +63,12 @@ def test_the_limit_is_of_the_message() -> None:
             unframe(compressed(bytes(LIMIT + 1), encoding), encoding, LIMIT)
 
 
+def test_a_length_over_the_limit() -> None:
+    """A length that only the first of its four bytes makes too large is too large, however little follows."""
+    with pytest.raises(TooLarge):
+        unframe(b"\0\1\0\0\0", b"", LIMIT)
+
+
 def test_a_bomb_is_not_unpacked() -> None:
     """What decompresses beyond the limit is refused at the limit, without the rest being unpacked."""
     packed = zlib.compress(bytes(1 << 24))[:-1] + b"?"  # damaged at its very end, which is never reached

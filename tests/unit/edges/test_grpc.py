@@ -94,6 +94,18 @@ class LeavesAfterTwo(Exchange):
         await super().send(event)
 
 
+class StopsAtTheTrailers(Exchange):
+    """A client whose connection takes no trailers the first time it is sent some."""
+
+    stopped = False
+
+    async def send(self, event: Event) -> None:
+        if event["type"] == "http.response.trailers" and not self.stopped:
+            self.stopped = True
+            await asyncio.Event().wait()
+        await super().send(event)
+
+
 @pytest.fixture
 def handlers() -> Handlers:
     return Handlers()
@@ -225,6 +237,15 @@ async def test_a_deadline_that_passes_in_a_stream(handlers: Handlers) -> None:
     answer = await grpc_call(handlers.edge(0.05), "/t.S/forever", b"")
     assert (answer.grpc_status[0], answer.body[5:]) == (4, b"first")
     assert handlers.ended == ["forever"]
+
+
+@pytest.mark.parametrize("method", ["echo", "count"])
+async def test_a_deadline_that_passes_behind_the_body(handlers: Handlers, method: str) -> None:
+    """A body has one end, even where the time is up between it and the trailers; the status still comes."""
+    exchange = StopsAtTheTrailers("POST", f"/t.S/{method}", b"\0\0\0\0\x011", [GRPC], eager=False)
+    answer = await exchange.run(handlers.edge(0.05))
+    assert exchange.stopped
+    assert (answer.body[5:], answer.grpc_status[0]) == (b"1" if method == "echo" else b"0", 4)
 
 
 async def test_a_timeout_that_is_none(handlers: Handlers) -> None:

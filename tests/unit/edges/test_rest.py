@@ -4,10 +4,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import pytest
 
-from asgi_client import Exchange, call
+from asgi_client import Event, Exchange, call
 from portico.edges.rest import Endpoint, Request, Response, RestEdge
 from portico.errors import InvalidRequest, PorticoError
 from sample_gateway import nothing_here
@@ -28,6 +29,18 @@ def render(status: int, message: str) -> bytes:
 
 def edge(*endpoints: tuple[str, str, Handler], timeout: float = 20.0) -> RestEdge:
     return RestEdge([Endpoint(*entry, render) for entry in endpoints], nothing_here, LIMIT, timeout)
+
+
+class ReadsNothing(Exchange):
+    """A client whose connection takes no more; `refused` holds the types of what it was sent."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.refused: list[str] = []
+
+    async def send(self, event: Event) -> None:
+        self.refused.append(event["type"])
+        await asyncio.Event().wait()
 
 
 ITEMS = edge(
@@ -215,6 +228,14 @@ async def test_a_client_that_goes_while_it_sends() -> None:
     exchange.leave()
     assert (await exchange.run(edge(("POST", "/x", handle)))).events == []
     assert not called
+
+
+async def test_a_client_that_does_not_read() -> None:
+    """A client that takes no answer holds its call open for the time of a request, and no longer."""
+    exchange = ReadsNothing("GET", "/items", b"", (), eager=False)
+    gateway = edge(("GET", "/items", told), timeout=0.05)
+    assert (await exchange.run(gateway)).events == []
+    assert exchange.refused == ["http.response.start"]
 
 
 def test_the_first_segment_of_a_pattern() -> None:

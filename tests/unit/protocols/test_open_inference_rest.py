@@ -114,7 +114,11 @@ async def test_a_handlers_text(gateway: SampleGateway) -> None:
 
 async def test_the_content_type_for_a_handler(gateway: SampleGateway) -> None:
     """The parameter `content_type` is the handler's to read, and part of the question; others make no difference."""
-    for entry in ({"content_type": "image/png", "top": 3}, {"content_type": "image/png"}, {"content_type": "image/gif"}):
+    for entry in (
+        {"content_type": "image/png", "top": 3},
+        {"content_type": "image/png"},
+        {"content_type": "image/gif"},
+    ):
         await infer(gateway, "digits", IRIS | {"parameters": entry})
     assert [request.content_type for _, request, _ in gateway.torchserve.calls] == ["image/png", "image/gif"]
 
@@ -156,7 +160,7 @@ async def test_an_image_as_an_answer(gateway: SampleGateway) -> None:
 
 
 async def test_a_rank_that_no_tensor_has(gateway: SampleGateway) -> None:
-    """A shape of 40,000 dimensions is refused by their number, in a short text."""
+    """A shape of thousands of dimensions is refused by their number, in a short text."""
     tensor = {"name": "measurements", "shape": [9] * 20_000, "datatype": "FP32", "data": [1]}
     status, text = await refusal(gateway, "iris", {"inputs": [tensor]})
     assert (status, text) == (400, "Input 'measurements': a shape has up to 64 dimensions, not 20000.")
@@ -241,6 +245,12 @@ async def test_models_that_cannot_answer(gateway: SampleGateway, path: str, stat
     found, text = await refusal(gateway, path, IRIS)
     assert found == status
     assert says in text
+
+
+async def test_a_model_name_of_megabytes(gateway: SampleGateway) -> None:
+    """A name of megabytes is 404 in a short text, which names the models there are."""
+    status, text = await refusal(gateway, "x" * 2_000_000, IRIS)
+    assert (status, "Did you mean" in text, len(text) < 1000) == (404, True, True)
 
 
 async def test_failures_behind(gateway: SampleGateway) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from asgi_client import Answer
-from portico.inference import Form, unpack_bytes
+from portico.inference import Form, InferenceResponse, Tensor, unpack_bytes
 from portico.wire import torchserve_pb2 as ts
 from sample_gateway import FRESH, SampleGateway, parsed
 
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
-INVALID_ARGUMENT, NOT_FOUND, UNIMPLEMENTED, UNAVAILABLE = 3, 5, 12, 14
+INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, UNAVAILABLE = 3, 5, 9, 12, 14
 
 
 async def predictions(
@@ -74,6 +74,14 @@ async def test_bad_input(gateway: SampleGateway) -> None:
     assert (code, "neither JSON nor a PNG" in text) == (INVALID_ARGUMENT, True)
     code, text = (await gateway.grpc(SERVICE + "Predictions", b"\xff")).grpc_status
     assert (code, "no PredictionsRequest" in text) == (INVALID_ARGUMENT, True)
+
+
+async def test_an_answer_without_a_form(gateway: SampleGateway) -> None:
+    """An answer in tensors has no form as one body: FAILED_PRECONDITION, with the protocol that has one."""
+    tensor = Tensor("y", "INT8", (), b"a")
+    gateway.torchserve.servables["plain-1.0--loaded"] = lambda request: InferenceResponse((tensor,))
+    code, text = (await predictions(gateway, "plain", data=b"x")).grpc_status
+    assert (code, "POST /v2/models/<name>/infer" in text) == (FAILED_PRECONDITION, True)
 
 
 async def test_a_server_that_is_gone(gateway: SampleGateway) -> None:
