@@ -6,21 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from portico.backplane import BackplaneUnavailable
 from portico.controller.changes import changes
 from portico.controller.inventory import Inventory
 from portico.controller.loaders import Loader, LoaderError, LoadState, ReplicaUnreachable, Report, Status
+from portico.controller.memory import FIRST_RETRY, Failures, Key, Troubles
 from portico.controller.plan import Fleet, Load, Plan, Unload, plan, routes
 from portico.controller.servable import Servable
 from portico.routing import RouteTable, Server
 
 DRAIN = 2.0
 """Seconds between a table that no longer routes to a servable and its unloading."""
-FIRST_RETRY, LAST_RETRY = 30.0, 600.0
-"""Seconds until a failed load is tried again although its files are the same."""
 REPORT_TIMEOUT = 10.0
 """Seconds that all questions to one replica may take in one round."""
 
@@ -39,17 +37,6 @@ class Repository(Protocol):
     """Where models lie; `repository.Repository` is one."""
 
     async def look(self) -> Inventory: ...
-
-
-@dataclass(slots=True)
-class _Failure:
-    reason: str
-    until: float
-    pause: float
-
-
-_Key = tuple[str, str]
-"""(address, servable's name)."""
 
 
 class Reconciler:
@@ -78,17 +65,16 @@ class Reconciler:
         self._publisher = publisher
         self._interval = interval
         self._drain = drain
-        self._retry = retry
         self._beat = beat
         self._clock = clock
         self._absent = {server: Fleet({}, problem) for server, problem in (absent or {}).items()}
         self._published: RouteTable | None = None
         self._entry = ""
         self._inventory: Inventory | None = None
-        self._tasks: dict[_Key, tuple[asyncio.Task[None], LoadState]] = {}
-        self._failures: dict[_Key, _Failure] = {}
+        self._tasks: dict[Key, tuple[asyncio.Task[None], LoadState]] = {}
+        self._failures = Failures(retry, clock)
         self._unrouted: dict[str, float] = {}
-        self._troubles: dict[str, str] = {}
+        self._troubles = Troubles()
         self._wake = wake or asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -124,22 +110,18 @@ class Reconciler:
         self._inventory = await self._look()
         if self._inventory is None:
             return
-        self._forget_failures()
+        self._failures.forget_old()
         decided = plan(self._inventory, fleets, published, self._drained(published, fleets))
         self._act(decided)
         await self._publish(published, decided.table)
-
-    def _forget_failures(self) -> None:
-        old = self._clock() - LAST_RETRY
-        self._failures = {key: failure for key, failure in self._failures.items() if failure.until > old}
 
     async def _look(self) -> Inventory | None:
         try:
             found = await self._repository.look()
         except OSError as error:
-            self._trouble("model repository", f"the model repository cannot be read: {error}")
+            self._troubles.tell("model repository", f"the model repository cannot be read: {error}")
             return None
-        self._trouble("model repository", "")
+        self._troubles.end("model repository")
         return found
 
     async def _newest(self) -> RouteTable | None:
@@ -147,9 +129,9 @@ class Reconciler:
         try:
             entry, table = await self._publisher.newest(self._entry)
         except BackplaneUnavailable as error:
-            self._trouble("Redis", str(error))
+            self._troubles.tell("Redis", str(error))
             return self._published
-        self._trouble("Redis", "")
+        self._troubles.end("Redis")
         if self._published is None:
             self._published = table or RouteTable()
             self._entry = entry if table else ""
@@ -164,7 +146,7 @@ class Reconciler:
         try:
             self._entry = await self._publisher.publish(table)
         except BackplaneUnavailable as error:
-            self._trouble("Redis", str(error))
+            self._troubles.tell("Redis", str(error))
             return
         for model, version, what in changes(published, table, self._ages()):
             _log.info("model %s version %s: %s", model, version or "?", what)
@@ -187,9 +169,9 @@ class Reconciler:
         try:
             addresses = await loader.replicas()
         except ReplicaUnreachable as error:
-            self._trouble(loader.server.display_name, str(error))
+            self._troubles.tell(loader.server.display_name, str(error))
             return Fleet({}, f"{loader.server.display_name} cannot be found")
-        self._trouble(loader.server.display_name, "")
+        self._troubles.end(loader.server.display_name)
         known = [servable for servable in known if servable.server is loader.server]
         reports = await asyncio.gather(*(self._report(loader, address, known) for address in addresses))
         # Clients read it: the addresses stay in the log.
@@ -203,18 +185,15 @@ class Reconciler:
             async with asyncio.timeout(REPORT_TIMEOUT):
                 found = dict(await loader.report(address, known))
         except (LoaderError, TimeoutError) as error:
-            self._trouble(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
-            # When it is back it may be another one, that does not fail.
-            self._failures = {key: failure for key, failure in self._failures.items() if key[0] != address}
+            self._troubles.tell(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
+            self._failures.clear_replica(address)
             return None
         except Exception:
             _log.exception("%s at %s: its report cannot be read", loader.server, address)
             return None
-        self._trouble(address, "")
-        now = self._clock()
-        for (where, name), failure in list(self._failures.items()):
-            if where == address and name not in found and now < failure.until:
-                found[name] = Status(LoadState.FAILED, failure.reason)
+        self._troubles.end(address)
+        for name, reason in self._failures.at(address).items():
+            found.setdefault(name, Status(LoadState.FAILED, reason))
         for (where, name), (_, state) in self._tasks.items():
             if where == address and (state is LoadState.UNLOADING or name not in found):
                 found[name] = Status(state)
@@ -233,8 +212,7 @@ class Reconciler:
         for action in decided.actions:
             name = action.servable.name if isinstance(action, Load) else action.name
             key = (action.address, name)
-            failure = self._failures.get(key)
-            if key in self._tasks or (failure and self._clock() < failure.until):
+            if key in self._tasks or self._failures.waits(key):
                 continue
             state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
             work = self._load(action, key) if isinstance(action, Load) else self._unload(action)
@@ -242,11 +220,11 @@ class Reconciler:
             self._tasks[key] = task, state
             task.add_done_callback(lambda _, key=key: self._done(key))  # type: ignore[misc]
 
-    def _done(self, key: _Key) -> None:
+    def _done(self, key: Key) -> None:
         del self._tasks[key]
         self._wake.set()
 
-    async def _load(self, action: Load, key: _Key) -> None:
+    async def _load(self, action: Load, key: Key) -> None:
         servable, started = action.servable, self._clock()
         where = f"model {servable.model} version {servable.version} in {servable.server} at {action.address}"
         try:
@@ -255,14 +233,14 @@ class Reconciler:
             _log.warning("%s: not loaded: %s", where, error)
             return
         except LoaderError as error:
-            self._failed(key, error)
+            self._failures.note(key, str(error))
             _log.error("%s: failed after %.2f s: %s", where, self._clock() - started, error)
             return
         except Exception as error:
-            self._failed(key, LoaderError("the controller could not load it; its log says why"))
+            self._failures.note(key, "the controller could not load it; its log says why")
             _log.exception("%s: failed: %s", where, error)
             return
-        self._failures.pop(key, None)
+        self._failures.clear(key)
         _log.info("%s: loaded as %s in %.2f s", where, servable.name, self._clock() - started)
 
     async def _unload(self, action: Unload) -> None:
@@ -270,33 +248,15 @@ class Reconciler:
         try:
             await self._loaders[action.server].unload(action.address, action.name)
         except LoaderError as error:
-            self._failed((action.address, action.name), error)
+            self._failures.note((action.address, action.name), str(error))
             _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
             return
         except Exception as error:
-            self._failed((action.address, action.name), LoaderError(str(error)))
+            self._failures.note((action.address, action.name), str(error))
             _log.exception("%s in %s at %s: not unloaded", action.name, action.server, action.address)
             return
         took = self._clock() - started
         _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)
-
-    def _failed(self, key: _Key, error: LoaderError) -> None:
-        """Waits before it tries the same again, longer each time."""
-        before = self._failures.get(key)
-        pause = min(before.pause * 2, LAST_RETRY) if before else self._retry
-        self._failures[key] = _Failure(str(error), self._clock() + pause, pause)
-
-    def _trouble(self, part: str, text: str) -> None:
-        """Logs the trouble that a part has when it begins, changes or ends."""
-        before = self._troubles.get(part, "")
-        if text == before:
-            return
-        if text:
-            _log.warning("%s", text)
-            self._troubles[part] = text
-        else:
-            _log.info("%s: well again", part)
-            del self._troubles[part]
 
 
 def _known(published: RouteTable, lying: Inventory) -> list[Servable]:
