@@ -8,6 +8,9 @@ DEMO ?= 1
 LOCAL = env PYTHONPATH=gateway PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m portico.local
 DEV = .venv/dev/bin
 
+# Importing TensorFlow writes a file of settings, by default into the home folder.
+export KERAS_HOME := $(CURDIR)/.venv/keras
+
 .DEFAULT_GOAL := help
 .PHONY: help setup protos run test check lock clean
 

@@ -21,6 +21,7 @@ from portico.edges.application import Application
 from portico.edges.asgi import App
 from portico.edges.grpc import GrpcEdge
 from portico.edges.operations import operations
+from portico.edges.pyvoy import ignore_late_answers
 from portico.edges.rest import RestEdge
 from portico.ports import Backend
 from portico.protocols.open_inference_rest import OpenInferenceRest
@@ -43,6 +44,7 @@ def gateway(settings: GatewaySettings) -> Application:
 @asynccontextmanager
 async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, App]]:
     log_to_stderr(settings.log_level)
+    ignore_late_answers()
     async with AsyncExitStack() as stack:
         backends = await _open_backends(stack, settings)
         cache = _open_cache(stack, settings) if settings.cache else None

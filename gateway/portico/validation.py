@@ -18,7 +18,8 @@ def signature_of(route: Route, name: str) -> Signature | None:
         return None
     signature = route.signatures.get(name or DEFAULT_SIGNATURE)
     if signature is None:
-        known = ", ".join(f"'{known}'" for known in sorted(route.signatures))
+        # TensorFlow's own, such as __saved_model_init_op, are not for clients.
+        known = ", ".join(f"'{known}'" for known in sorted(route.signatures) if not known.startswith("__"))
         raise InvalidRequest(
             f"Model '{route.model}' has no signature '{name or DEFAULT_SIGNATURE}'. Its signatures: {known}."
         )

@@ -12,6 +12,7 @@ from portico import errors
 from portico.edges.application import Application
 from portico.edges.asgi import App
 from portico.edges.grpc import Call, GrpcEdge, Method
+from portico.edges.pyvoy import ignore_late_answers
 
 LIMIT = 64 << 20
 RUSSIAN = "не найдено: 100 % «модель»\nвторая строка ☃"
@@ -87,6 +88,7 @@ async def opened() -> AsyncIterator[tuple[App, App]]:
     unary = {"Echo": echo, "Remaining": remaining, "Slow": slow, "Fail": fail, "Blocking": blocking}
     methods = [Method(f"/test.Echo/{name}", unary=handler) for name, handler in unary.items()]
     methods += [Method("/test.Echo/Count", stream=count), Method("/test.Echo/Forever", stream=forever)]
+    ignore_late_answers()
     yield GrpcEdge(methods, LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
 
 

@@ -260,11 +260,18 @@ def test_calls_given_up_by_the_hundred_cost_no_other(edge: Edge) -> None:
     other.cancel()
 
 
-@pytest.mark.parametrize("path", ["/v2/models/a%2Fb/infer", "/v1/models/%C3%BC:predict", "//v2/./models/../x%252F"])
+@pytest.mark.parametrize("path", ["/v2/models/a%2Fb/infer", "/v1/models/%7Em:predict", "//v2/./models/../x%252F"])
 def test_a_path_arrives_as_sent(edge: Edge, path: str) -> None:
     """Envoy neither decodes nor tidies a path: names of models are the gateway's to read."""
     status, answer = edge.rest("clients", path)
     assert (status, answer["path"]) == (200, path)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/%C3%BC:predict", "/%FF"])
+def test_a_path_outside_ascii_is_not_found(edge: Edge, path: str) -> None:
+    """No model has such a name, and the gateway's server answers nothing where it is not even UTF-8."""
+    status, answer = edge.rest("clients", path)
+    assert (status, "ASCII" in answer["error"]) == (404, True)
 
 
 def test_a_rest_body_over_64_mib_reaches_the_gateway(edge: Edge) -> None:

@@ -32,8 +32,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port, log = free_port(), tmp_path_factory.mktemp("echo") / "log"
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server writes."""
+    return tmp_path_factory.mktemp("echo") / "log"
+
+
+@pytest.fixture(scope="module")
+def address(server_log: Path) -> Iterator[str]:
+    port, log = free_port(), server_log
     code = f"from portico.edges.pyvoy import serve; serve('grpc_echo:app', '127.0.0.1', {port}, {LIMIT})"
     environment = os.environ | {"PYTHONPATH": str(HERE), "ECHO_TIMEOUT": str(CALL_LIMIT)}
     with log.open("wb") as output:
@@ -273,3 +279,22 @@ def test_malformed_calls(address: str, name: str) -> None:
     answer = post(address, body, *headers)
     assert answer.startswith("HTTP/2 200")
     assert f"grpc-status: {code}" in answer.lower()
+
+
+async def test_nothing_is_logged_of_clients_that_leave(
+    address: str, channel: grpc.aio.Channel, server_log: Path
+) -> None:
+    """Calls that are cancelled or time out while their bodies come leave no error in the server's log."""
+    before = server_log.read_text()
+    for _ in range(200):
+        running = channel.unary_unary("/test.Echo/Slow")(b"/dev/null", timeout=0.06)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running
+    slow = socket.create_connection(address.split(":"))
+    slow.sendall(b"POST /test.Echo/Echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\n")
+    slow.sendall(b"te: trailers\r\ncontent-length: 10\r\n\r\nabc")
+    await asyncio.sleep(CALL_LIMIT + 0.5)
+    slow.sendall(b"defghij")
+    await asyncio.sleep(0.5)
+    slow.close()
+    assert server_log.read_text().removeprefix(before) == ""

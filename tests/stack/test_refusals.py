@@ -126,6 +126,25 @@ def test_unknown_paths_and_methods(door: Door) -> None:
     assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2/models/%FF", "/%C0%AF", "/v2/models/%ED%A0%80", "/v2/models/caf%C3%A9", "/predictions/%ff/1"]
+)
+def test_paths_that_are_no_text(door: Door, path: str) -> None:
+    """Escapes that are not ASCII, or not even UTF-8, get an answer like any path that is not there."""
+    answer = door.get(path)
+    assert (answer.status, "ASCII" in answer.json["error"]) == (404, True)
+    code, _ = refusal(door, path, b"")
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_encoded_bodies(door: Door) -> None:
+    """A body in an encoding that is not read is refused by the name of that encoding."""
+    answer = door.post("/v2/models/iris/infer", b"\x1f\x8b", content_encoding="gzip")
+    assert (answer.status, "gzip" in answer.json["error"]) == (400, True)
+    answer = door.post("/v2/models/iris/infer", b"{}", inference_header_content_length="2")
+    assert (answer.status, "Binary tensors" in answer.json["error"]) == (400, True)
+
+
 def test_deadline(door: Door) -> None:
     """A deadline that is over before a model can answer is DEADLINE_EXCEEDED."""
     request = tfs.PredictRequest()

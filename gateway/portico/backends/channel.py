@@ -46,11 +46,14 @@ _ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
-    # The route says it is loaded, the server does not know it: it has been restarted, and is getting its models.
-    grpc.StatusCode.NOT_FOUND: ModelNotReady,
     # FAILED_PRECONDITION is TF Serving's word for a model that lacks what is asked of it.
     grpc.StatusCode.FAILED_PRECONDITION: InvalidRequest,
 }
+
+
+def restarted(server: str) -> str:
+    """What a client reads when a route says that a model is loaded, and its server does not know it."""
+    return f"{server} was restarted and is loading the model. Try again in a few seconds."
 
 
 def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden: dict[str, str]) -> NoReturn:
@@ -63,6 +66,8 @@ def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden:
         text = text.replace(inner, outer)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise _too_large(text, max_bytes) from error
+    if code is grpc.StatusCode.NOT_FOUND:
+        raise ModelNotReady(restarted(server)) from error
     if code is grpc.StatusCode.UNAVAILABLE:
         # The text holds addresses inside the stack: for its log, not for clients.
         log.debug("%s cannot be reached: %s", server, text)

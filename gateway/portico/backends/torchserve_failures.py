@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import grpc
 import orjson
 
+from portico.backends.channel import restarted
 from portico.errors import (
     InferenceFailed,
     InvalidRequest,
@@ -20,14 +21,14 @@ from portico.errors import (
 )
 
 UNREACHABLE = "TorchServe cannot be reached now. Try again in a few seconds."
+_RESTARTED = restarted("TorchServe")
 
 _LONGEST = 500
 """Characters of a handler's own error body that a client is told."""
 
 _BY_CLASS: Mapping[str, tuple[Callable[[str], PorticoError], grpc.StatusCode]] = {
-    # The route says it is loaded: TorchServe was restarted, and is getting its models.
-    "ModelNotFoundException": (ModelNotReady, grpc.StatusCode.NOT_FOUND),
-    "ModelVersionNotFoundException": (ModelNotReady, grpc.StatusCode.NOT_FOUND),
+    "ModelNotFoundException": (lambda _: ModelNotReady(_RESTARTED), grpc.StatusCode.NOT_FOUND),
+    "ModelVersionNotFoundException": (lambda _: ModelNotReady(_RESTARTED), grpc.StatusCode.NOT_FOUND),
     # No worker yet, or none whose queue has room.
     "ServiceUnavailableException": (Unavailable, grpc.StatusCode.UNAVAILABLE),
 }

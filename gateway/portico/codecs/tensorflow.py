@@ -93,7 +93,8 @@ def _decode(name: str, proto: tf.TensorProto, left: int) -> tuple[Tensor, int]:
     given, data, last = _given(name, datatype, proto)
     missing = count - given
     if missing < 0 or missing * len(last) > left:
-        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {given} were given.")
+        limit = f" A message may leave out {MOST_FILLED} bytes of repeated values." if missing > 0 else ""
+        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {given} were given.{limit}")
     return Tensor(name, datatype, shape, data + last * missing), missing * len(last)
 
 

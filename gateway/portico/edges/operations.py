@@ -18,8 +18,9 @@ PING_TIMEOUT = 1.0
 
 
 def operations(routes: LiveRoutes, backends: Mapping[Server, Backend], version: str) -> FastAPI:
-    """The application with `/healthz`, `/readyz`, and `/docs` over both."""
-    app = FastAPI(title="Portico", version=version, summary="One door to TF Serving and TorchServe.")
+    """The application with `/healthz`, `/readyz`, and `/openapi.json` over both."""
+    # No pages: FastAPI's load their scripts from the internet.
+    app = FastAPI(title="Portico", version=version, docs_url=None, redoc_url=None)
 
     @app.get("/healthz", summary="Is the process alive?")
     async def healthz() -> dict[str, str]:

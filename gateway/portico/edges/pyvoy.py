@@ -3,6 +3,7 @@
 This is the only module that knows pyvoy; any ASGI server with `http.response.trailers` could take its place.
 """
 
+import asyncio
 import json
 import os
 from typing import Any, NoReturn
@@ -32,6 +33,22 @@ def serve(app: str, host: str, port: int, max_bytes: int) -> NoReturn:
     os.execve(envoy, args, {**os.environ, **get_envoy_environ()})
 
 
+def ignore_late_answers() -> None:
+    """Keeps one harmless error of pyvoy out of the log of the running event loop.
+
+    It answers a `receive` that was cancelled in the meantime, at a deadline for example, and that is an
+    InvalidStateError in a callback of its own.
+    """
+    loop = asyncio.get_running_loop()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+        if not (late and "pyvoy" in str(context.get("message"))):
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+
+
 def envoy_config(app: str, host: str, port: int, max_bytes: int) -> dict[str, Any]:
     """pyvoy's own Envoy configuration, with the limits that the stack needs."""
     config = PyvoyServer(app, address=host, port=port, lifespan=True).get_envoy_config()
@@ -45,4 +62,6 @@ def envoy_config(app: str, host: str, port: int, max_bytes: int) -> dict[str, An
     # The name of the server is told by the edge Envoy, if at all.
     manager["server_header_transformation"] = "PASS_THROUGH"
     config["layered_runtime"] = {"layers": [_RESETS]}
+    # Large messages come and go; without this, the allocator keeps what the largest of them took.
+    config["memory_allocator_manager"] = {"bytes_to_release": 256 << 20, "memory_release_interval": "1s"}
     return config

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
 from portico.edges.status import http_status
-from portico.errors import DeadlineExceeded, PorticoError
+from portico.errors import DeadlineExceeded, InvalidRequest, PorticoError
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,9 @@ class RestEdge:
     async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive) -> Response:
         try:
             async with asyncio.timeout(self._timeout):
+                encoding = request.header(b"content-encoding")
+                if encoding not in ("", "identity"):
+                    raise InvalidRequest(f"The body is encoded as {encoding}; send it as it is.")
                 request.body = await read_body(receive, self._max_bytes)
                 with cancelled_with_client(receive):
                     return await endpoint.handler(request)

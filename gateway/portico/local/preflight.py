@@ -143,7 +143,7 @@ def free_port(text: str) -> Finding | None:
             if error.errno != errno.EADDRINUSE:
                 return Finding(f"Port {text} cannot be opened: {error.strerror}.", other)
             holder = owner(int(text)) or "another user's process"
-            return Finding(f"Port {text} is taken by {holder}.", "Stop that. Or: " + other)
+            return Finding(f"Port {text} is taken by {holder}.", f"Stop it. {other}")
     return None
 
 

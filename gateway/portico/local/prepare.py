@@ -15,7 +15,7 @@ from portico.local import layout, preflight
 from portico.local.environments import CUDA_DISK, CUDA_DOWNLOAD, MB, missing, sizes
 from portico.local.machine import Machine
 
-MEMORY_TO_RUN = 2500 * MB
+MEMORY_TO_RUN = 2000 * MB
 SLACK = 300 * MB
 
 

@@ -133,7 +133,7 @@ class PartProcess:
                 return f"{self.part.name} {how}; starting it again in {pause:.0f} s.\n{self.tail()}"
             if now >= self._again_at:
                 self.start()
-                return f"{self.part.name} was started again."
+                return f"{self.part.name}: the process was started again."
             return None
 
     def tail(self) -> str:

@@ -40,6 +40,8 @@ class OpenInferenceRest:
 
     async def infer(self, request: Request) -> Response:
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
+        if request.header(b"inference-header-content-length"):
+            raise InvalidRequest("Binary tensors are not read yet: send the data as JSON.")
         body = json_values.parse_object(request.body)
         decoded = decode(body, route)
         answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))

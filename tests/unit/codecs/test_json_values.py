@@ -3,7 +3,7 @@
 import json
 import struct
 import tracemalloc
-from math import isnan, prod
+from math import isfinite, isnan, prod
 from typing import Any
 
 import numpy as np
@@ -224,7 +224,12 @@ def test_fp16_is_rounded_to_nearest(exact: float, any_number: float) -> None:
         assert tensor_from("x", [any_number], "FP16").data == struct.pack("<e", any_number)
 
 
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+# Upper halves of any FP32, and lower halves at and around the middle between two BF16.
+HALVES = st.tuples(st.integers(0, 0xFFFF), st.sampled_from([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]))
+NEAR_TIES = HALVES.map(lambda halves: struct.unpack("<f", struct.pack("<I", halves[0] << 16 | halves[1]))[0])
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False) | NEAR_TIES.filter(isfinite))
 def test_bf16_is_rounded_to_nearest_even(value: float) -> None:
     """BF16 is the nearest number whose lower half is zero in FP32; of two that are as near, the even one."""
     (bits,) = struct.unpack("<I", struct.pack("<f", value))

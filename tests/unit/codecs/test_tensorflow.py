@@ -283,3 +283,9 @@ def test_a_signature() -> None:
     assert definition.outputs["y"].dtype == tf.DT_STRING
     assert definition.outputs["z"].tensor_shape == tf.TensorShapeProto()
     assert set(definition.outputs) == {"y", "z"}
+
+
+def test_a_signature_of_a_datatype_that_is_not_carried() -> None:
+    """An input of a datatype that we have no name for is DT_INVALID, and not taken for another."""
+    signature = Signature((TensorSpec("x", "", (1,)),), ())
+    assert signature_def(signature).inputs["x"].dtype == tf.DT_INVALID

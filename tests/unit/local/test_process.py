@@ -101,7 +101,7 @@ def test_a_part_that_dies_is_started_again(run: Run) -> None:
     news: list[str] = []
     wait_for(lambda: news.extend(filter(None, [process.revive()])) or len(news) == 2)
     assert "was ended by SIGKILL" in news[0]
-    assert news[1] == "part was started again."
+    assert news[1] == "part: the process was started again."
     process.wait_until_ready()
     assert process.pid not in (None, killed)
 

@@ -36,6 +36,8 @@ _STATES: Mapping[int, LoadState] = {
     _State.UNLOADING: LoadState.UNLOADING,
 }
 
+_UNDER_WAY = (LoadState.LOADING, LoadState.UNLOADING)
+
 _NOBODY = Servable("portico", "", "1", Server.TF_SERVING, "1", "", "")
 """Asked for when there is nothing to ask for, to see whether somebody answers."""
 
@@ -108,7 +110,7 @@ class TFServing:
         replica.loading.add(servable.name)
         try:
             await self._reload(address, replica)
-            status = await self._status(address, servable)
+            status = await self._ended(address, servable)
             if status is None or status.state is LoadState.FAILED:
                 raise LoaderError(status.reason if status else "TF Serving did not find its files")
         except LoaderError:
@@ -175,6 +177,15 @@ class TFServing:
 
     def _missing(self, servables: list[Servable]) -> list[str]:
         return [servable.name for servable in servables if not (self._repository / servable.model).is_dir()]
+
+    async def _ended(self, address: str, servable: Servable) -> Status | None:
+        """The status once it has come to an end: a reload may return before that where the last unload still goes on."""
+        deadline = time.monotonic() + self._load_timeout
+        status = await self._status(address, servable)
+        while status and status.state in _UNDER_WAY and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            status = await self._status(address, servable)
+        return status
 
     def _config(self, servable: Servable) -> tfs.ModelConfig:
         config = tfs.ModelConfig(
