@@ -179,7 +179,7 @@ class TFServing:
         return [servable.name for servable in servables if not (self._repository / servable.model).is_dir()]
 
     async def _ended(self, address: str, servable: Servable) -> Status | None:
-        """The status once it has come to an end: a reload may return before that where the last unload still goes on."""
+        """The status once it has come to an end: a reload may return before that, while the last unload goes on."""
         deadline = time.monotonic() + self._load_timeout
         status = await self._status(address, servable)
         while status and status.state in _UNDER_WAY and time.monotonic() < deadline:
