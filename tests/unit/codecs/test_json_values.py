@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portico.codecs.json_values import (
-    MAX_RANK,
     array_of,
     flatten,
     nested_text,
@@ -24,7 +23,7 @@ from portico.codecs.json_values import (
     text_of,
 )
 from portico.errors import InvalidRequest, NotRepresentable
-from portico.inference import ITEM_SIZE, Tensor, pack_bytes
+from portico.inference import ITEM_SIZE, MAX_RANK, Tensor, pack_bytes
 
 # How Python's struct writes one value.
 CODES = {"BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h"}

@@ -30,6 +30,7 @@ async def test_predictions(gateway: SampleGateway) -> None:
         "image": [b"\x89PNG\xff"],
         "size": [b"8"],
     }
+    assert all(part.check() for part in request.inputs)
     assert request.form is Form.PARTS
     assert route.version == "1.1"
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from portico.codecs.handler import raw_response
-from portico.inference import Form, unpack_bytes
+from portico.errors import Overloaded
+from portico.inference import Form, InferenceRequest, InferenceResponse, unpack_bytes
 from sample_gateway import FRESH, LIMIT, SampleGateway
 
 PNG = b"\x89PNG\r\n\x1a\n\0\xff"
@@ -106,6 +107,16 @@ async def test_failures_behind(gateway: SampleGateway) -> None:
     slow = SampleGateway(timeout=0.05)
     slow.torchserve.hang()
     assert (await refusal(slow, "digits"))[0] == 504
+
+
+async def test_a_queue_that_is_full(gateway: SampleGateway) -> None:
+    """A model server that takes no more work is 429, and its reason is told."""
+
+    def full(request: InferenceRequest) -> InferenceResponse:
+        raise Overloaded("the queue is full")
+
+    gateway.torchserve.servables["digits-1.1--loaded"] = full
+    assert await refusal(gateway, "digits") == (429, "ServiceUnavailableException", "the queue is full")
 
 
 async def test_a_model_that_takes_tensors(gateway: SampleGateway) -> None:
