@@ -48,7 +48,7 @@ class FakeBackend:
         await self._reached(timeout)
         model = self.servables.get(route.servable)
         if model is None:
-            raise ModelNotReady(f"The fake model server does not know {route.model}.")
+            raise ModelNotReady("The fake model server was restarted. Try again in a few seconds.")
         return model(request)
 
     async def ping(self, timeout: float) -> None:

@@ -75,7 +75,7 @@ async def test_the_cache(gateway: SampleGateway) -> None:
     [
         ("digit", 404, "ModelNotFoundException", "Did you mean digits?"),
         ("digits/9.9", 404, "ModelNotFoundException", "Versions of model 'digits': 1.0, 1.1"),
-        ("away", 503, "ServiceUnavailableException", "does not know away"),
+        ("away", 503, "ServiceUnavailableException", "was restarted. Try again"),
         ("refused", 503, "ServiceUnavailableException", "refused is failed for a reason"),
         ("damaged", 503, "ServiceUnavailableException", "damaged is quarantined for a reason"),
     ],
