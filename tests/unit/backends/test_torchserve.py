@@ -83,7 +83,9 @@ def test_every_status_is_one_of_our_errors(status: int, answer: bytes) -> None:
         (500, own("InternalServerException"), InferenceFailed),
         (503, own("InternalServerException"), InferenceFailed),
         (503, own("ServiceUnavailableException"), Unavailable),
+        (502, b"", Unavailable),
         (503, b'{"error": "torchserve_rest did not answer"}', Unavailable),
+        (504, b"upstream request timeout", Unavailable),
         (507, own("InternalServerException"), InferenceFailed),
     ],
 )

@@ -70,6 +70,15 @@ def test_a_redis_that_hangs(closed: Circuit) -> None:
     assert not closed.allows(1.1 * LONG)
 
 
+def test_silence_counts_from_the_last_answer(closed: Circuit) -> None:
+    """However long Redis has been there, a timeout soon after an answer does not open the circuit."""
+    closed.succeeded(1000.0)
+    closed.timed_out(1000.0 + 0.9 * LONG)
+    assert not closed.is_open
+    closed.timed_out(1000.0 + 1.1 * LONG)
+    assert closed.is_open
+
+
 def test_a_late_failure_puts_off_the_next_try(closed: Circuit) -> None:
     """Requests that were under way when the circuit opened, and fail after it, do not let another in early."""
     closed.failed(1.0)
