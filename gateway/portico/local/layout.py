@@ -12,7 +12,6 @@ PROGRAMS = VENVS / "programs" / "wheels"
 GATEWAY_PYTHON = VENVS / "gateway" / "bin" / "python"
 TF_SERVING_PYTHON = VENVS / "tf-serving" / "bin" / "python"
 TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
-TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
 
 
 def redis_server() -> str:
