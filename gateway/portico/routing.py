@@ -38,6 +38,8 @@ class State(StrEnum):
     """It was ready, and its model server cannot be reached now."""
     FAILED = "FAILED"
     """The model server refused it."""
+    DRAINING = "DRAINING"
+    """Calls no longer go to it; it is unloaded when those under way have ended."""
     QUARANTINED = "QUARANTINED"
     """Its files are broken; no server was asked to load them."""
 
@@ -64,6 +66,35 @@ class Signature:
     method: str = ""
 
 
+class Wire(StrEnum):
+    """The form in which a TorchServe handler takes and gives tensors (`wire` in a model's policy)."""
+
+    AUTO = "auto"
+    """One BYTES input is the body, numbers become plain JSON; JSON numbers that come back become tensors."""
+    RAW = "raw"
+    """The body as it is, both ways: an answer is one BYTES tensor whatever it holds."""
+    JSON = "json"
+    """JSON both ways, also for text."""
+    KSERVE_V1 = "kserve_v1"
+    """{"instances": …} and {"predictions": …}."""
+    KSERVE_V2 = "kserve_v2"
+    """The Open Inference Protocol's JSON: {"inputs": […]} and {"outputs": […]}."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How calls of a model are treated, as its policy file says: None is the stack's own setting.
+
+    `cache_ttl` and `timeout` are seconds. A `stateful` model is never cached, and no call of it is ever sent twice.
+    """
+
+    cache: bool = True
+    cache_ttl: int | None = None
+    timeout: float | None = None
+    stateful: bool = False
+    wire: Wire = Wire.AUTO
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where one version of one model is served.
@@ -79,16 +110,21 @@ class Route:
     servable_version: str
     fingerprint: str
     signatures: Mapping[str, Signature] = field(default_factory=lambda: MappingProxyType({}))
+    policy: CallPolicy = CallPolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a model: its state, the reason if it is not ready, its route if it has been ready."""
+    """One version of a model: its state, the reason if it is not ready, its route if it has been ready.
+
+    `leaving` is the servable that still drains, where there is no route any more.
+    """
 
     version: str
     state: State
     reason: str = ""
     route: Route | None = None
+    leaving: str = ""
 
 
 @dataclass(frozen=True, slots=True)

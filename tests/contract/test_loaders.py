@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -120,8 +121,15 @@ async def loader(running: Running) -> AsyncIterator[Loader]:
 
 
 async def states(loader: Loader, running: Running, *known: Servable) -> dict[str, LoadState]:
-    report = await loader.report(running.address, known)
-    return {name: status.state for name, status in report.items()}
+    """What the server has once nothing is on its way out: TF Serving says that a reload is done before the last of
+    what it dropped is gone."""
+    deadline = time.monotonic() + 30
+    while True:
+        report = await loader.report(running.address, known)
+        found = {name: status.state for name, status in report.items()}
+        if LoadState.UNLOADING not in found.values() or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.05)
 
 
 async def test_a_server_with_nothing_reports_nothing(loader: Loader, running: Running) -> None:

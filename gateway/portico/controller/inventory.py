@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from portico.controller.policy import Policy
 from portico.controller.servable import Servable
 from portico.routing import Server
 
@@ -31,11 +32,15 @@ class FoundVersion:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A name in the repository with the versions below it. A `problem` concerns the name as a whole."""
+    """A name in the repository with the versions below it. A `problem` concerns the name as a whole.
+
+    `policy` is the stamp of its policy file, whose name is relative to the repository; None if it has none.
+    """
 
     name: str
     versions: tuple[FoundVersion, ...] = ()
     problem: str = ""
+    policy: FileStamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class ModelFiles:
     server: Server | None
     versions: tuple[VersionFiles, ...] = ()
     problem: str = ""
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,24 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How TorchServe is to load an archive, as the model's policy says; `batch_delay` is milliseconds.
+
+    The defaults are TorchServe's own (ModelManager, ConfigManager).
+    """
+
+    workers: int = 1
+    max_batch_size: int = 1
+    batch_delay: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Servable:
     """One version of a model with one content, loaded or to be loaded.
 
     `servable_version` is the version as the model server counts it: the folder's number (TF Serving), the one in the
-    archive (TorchServe). `path` is relative to the repository, empty where only the route is known.
+    archive (TorchServe). `path` is relative to the repository, empty where only the route is known. `warmup` is the
+    file of requests to run once it is loaded, relative to the repository, empty if there is none.
     """
 
     name: str
@@ -28,18 +41,31 @@ class Servable:
     servable_version: str
     path: str
     fingerprint: str
+    options: LoadOptions = LoadOptions()
+    warmup: str = ""
 
     @classmethod
     def of_files(
-        cls, model: str, version: str, server: Server, servable_version: str, path: str, fingerprint: str
+        cls,
+        model: str,
+        version: str,
+        server: Server,
+        servable_version: str,
+        path: str,
+        fingerprint: str,
+        options: LoadOptions = LoadOptions(),
+        warmup: str = "",
     ) -> "Servable":
         """The servable for these files, named `<model>--<generation>`.
 
         The generation changes with the version, its content, or how it is loaded; it is 12 hexadecimal digits.
         """
-        parts = (fingerprint, server, version, servable_version)
+        parts = [fingerprint, server, version, servable_version]
+        if options != LoadOptions():
+            parts.append(repr(options))
         generation = blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
-        return cls(f"{model}{SEPARATOR}{generation}", model, version, server, servable_version, path, fingerprint)
+        name = f"{model}{SEPARATOR}{generation}"
+        return cls(name, model, version, server, servable_version, path, fingerprint, options, warmup)
 
     @classmethod
     def of_route(cls, route: Route) -> "Servable":
