@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8080
 MODELS ?= model-repository
+REPLICAS ?= 1
 DEMO ?= 1
 
 LOCAL = env PYTHONPATH=gateway PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m portico.local
@@ -16,7 +17,7 @@ export KERAS_HOME := $(CURDIR)/.venv/keras
 
 help:  ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo '  Settings of run: PORT=8080 MODELS=model-repository DEMO=1. Of all: PYTHON=python3'
+	@echo '  Settings of run: PORT=8080 MODELS=model-repository REPLICAS=1 DEMO=1. Of all: PYTHON=python3'
 
 setup:  ## Make the environments in .venv and the protobuf modules
 	@exec $(LOCAL) setup
@@ -25,7 +26,7 @@ protos:  ## Generate the protobuf modules from protos/
 	@exec $(LOCAL) setup --for protos
 
 run:  ## Set up, start everything, show a prediction of each kind and serve until Ctrl-C
-	@exec $(LOCAL) run --port '$(PORT)' --models '$(MODELS)' --demo '$(DEMO)'
+	@exec $(LOCAL) run --port '$(PORT)' --models '$(MODELS)' --replicas '$(REPLICAS)' --demo '$(DEMO)'
 
 check:  ## Linters, types, layers and unit tests; under a minute, no network once set up
 	@$(LOCAL) setup --for check

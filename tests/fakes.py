@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from portico.errors import DeadlineExceeded, ModelNotReady, Unavailable
+from portico.errors import DeadlineExceeded, ServableLost, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.routing import Route
 
@@ -48,7 +48,7 @@ class FakeBackend:
         await self._reached(timeout)
         model = self.servables.get(route.servable)
         if model is None:
-            raise ModelNotReady("The fake model server was restarted. Try again in a few seconds.")
+            raise ServableLost("The fake model server was restarted. Try again in a few seconds.")
         return model(request)
 
     async def ping(self, timeout: float) -> None:
@@ -82,6 +82,6 @@ class FakeCache:
         expires, response = self.entries.get(key, (0.0, None))
         return response if monotonic() < expires and not self.gone else None
 
-    async def put(self, key: bytes, response: InferenceResponse) -> None:
+    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
         if not self.gone:
-            self.entries[key] = (monotonic() + self._ttl, response)
+            self.entries[key] = (monotonic() + (ttl or self._ttl), response)

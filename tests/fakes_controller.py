@@ -1,9 +1,10 @@
 """Fakes that implement the controller's ports: a fleet of model servers, the backplane, the model repository."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from portico.acknowledgements import Acknowledgement
 from portico.backplane import BackplaneUnavailable
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoaderError, LoadState, ReplicaUnreachable, Report, Status
@@ -107,8 +108,46 @@ class FakeBackplane:
             raise BackplaneUnavailable("no Redis")
 
 
+class FakeGateways:
+    """Implements the reconciler's `Gateways`: what they say is what the test says."""
+
+    def __init__(self) -> None:
+        self.say: dict[str, Acknowledgement] = {}
+        self.reachable = True
+
+    async def all(self) -> Mapping[str, Acknowledgement]:
+        if not self.reachable:
+            raise BackplaneUnavailable("no Redis")
+        return dict(self.say)
+
+    async def forget(self, name: str) -> None:
+        del self.say[name]
+
+
+class FakeBalancer:
+    """Implements the reconciler's `Balancer`, and keeps what it was told last."""
+
+    def __init__(self) -> None:
+        self.rotation: dict[Server, tuple[str, ...]] = {}
+
+    def write(self, server: Server, addresses: Iterable[str]) -> None:
+        self.rotation[server] = tuple(addresses)
+
+
+class FakeLinks:
+    """Implements the reconciler's `Links`, and keeps what it was told last."""
+
+    def __init__(self) -> None:
+        self.kept: set[str] = set()
+
+    def keep(self, names: Collection[str]) -> None:
+        self.kept = set(names)
+
+
 class FakeRepository:
     """Implements the reconciler's `Repository`: what lies there is what the test says."""
+
+    next_look: float | None = None
 
     def __init__(self, inventory: Inventory | None = None) -> None:
         self.inventory = inventory or Inventory()

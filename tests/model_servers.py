@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -79,8 +80,8 @@ class Process:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
 
-def tf_serving(repository: Path, scratch: Path) -> Process:
-    """TF Serving's binary if it is on PATH, else the stand-in."""
+def tf_serving(store: Path, scratch: Path) -> Process:
+    """TF Serving's binary if it is on PATH, else the stand-in; it is told with each model where to look."""
     binary = shutil.which("tensorflow_model_server")
     python = os.environ.get("PORTICO_TF_PYTHON", str(ROOT / ".venv/tf-serving/bin/python"))
     config = scratch / "models.config"
@@ -98,13 +99,13 @@ def tf_serving(repository: Path, scratch: Path) -> Process:
     )
 
 
-def torchserve(repository: Path, scratch: Path) -> Process:
-    """TorchServe with the stack's own configuration."""
+def torchserve(store: Path, scratch: Path) -> Process:
+    """TorchServe with the stack's own configuration and this model store, which need not exist yet."""
     python = os.environ.get("PORTICO_TORCH_PYTHON", str(ROOT / ".venv/torchserve/bin/python"))
     port = free_port()
     environment = {
         "TEMP": str(scratch),
-        "TS_MODEL_STORE": str(repository),
+        "TS_MODEL_STORE": str(store),
         "TS_INFERENCE_ADDRESS": f"http://127.0.0.1:{free_port()}",
         "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{free_port()}",
         "TS_METRICS_ADDRESS": f"http://127.0.0.1:{free_port()}",
@@ -119,9 +120,9 @@ def torchserve(repository: Path, scratch: Path) -> Process:
 class FakeServer:
     """Runs a fake's methods in a gRPC server."""
 
-    def __init__(self, repository: Path, scratch: Path) -> None:
+    def __init__(self, store: Path, scratch: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
-        self.repository = repository
+        self.store = store
 
     def services(self) -> dict[str, dict[str, tuple[type[Message], Method]]]:
         """Service → method → (request, implementation)."""
@@ -155,14 +156,17 @@ class FakeServer:
 
 def is_broken(file: Path) -> bool:
     """Whether a fake takes the model in `file` for one that cannot be loaded."""
-    return b"broken" in file.read_bytes()
+    return not file.is_file() or b"broken" in file.read_bytes()
 
 
 class FakeTFServing(FakeServer):
-    """One list of models, replaced whole; a model without a folder stops every load (server_core.cc)."""
+    """One list of models, replaced whole; a model without a base path stops every load (server_core.cc), and one whose
+    version is not listed there any more is unloaded (file_system_storage_path_source.cc).
+    """
 
     def forget(self) -> None:
         self._models: dict[str, tfs.ModelVersionStatus] = {}
+        self._configs: dict[str, tfs.ModelConfig] = {}
         self._busy = threading.Lock()
 
     def services(self) -> dict[str, dict[str, tuple[type[Message], Method]]]:
@@ -187,10 +191,20 @@ class FakeTFServing(FakeServer):
             ]
             while not all(Path(config.base_path).is_dir() for config in configs.values()):
                 time.sleep(0.05)
+            self._configs = configs
             failed = [config.name for config in new if not self._load(config)]
             if failed:
                 context.abort(grpc.StatusCode.UNKNOWN, f"1 model(s) did not become available: {failed}")
         return tfs.ReloadConfigResponse()
+
+    def _poll(self) -> None:
+        if not all(Path(config.base_path).is_dir() for config in self._configs.values()):
+            return
+        for name, config in self._configs.items():
+            status = self._models[name]
+            listed = str(status.version) in os.listdir(config.base_path)
+            if status.state == tfs.ModelVersionStatus.AVAILABLE and not listed:
+                status.state = tfs.ModelVersionStatus.END
 
     def _load(self, config: tfs.ModelConfig) -> bool:
         (version,) = config.model_version_policy.specific.versions
@@ -203,6 +217,7 @@ class FakeTFServing(FakeServer):
         return status.state == tfs.ModelVersionStatus.AVAILABLE
 
     def _status(self, request: tfs.GetModelStatusRequest, context: grpc.ServicerContext) -> Message:
+        self._poll()
         found = self._models.get(request.model_spec.name)
         if found is None or found.version != request.model_spec.version.value:
             context.abort(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model")
@@ -218,8 +233,14 @@ class FakeTFServing(FakeServer):
 
 @dataclass
 class _Registered:
-    url: str
+    """A model, its own settings in TorchServe's words."""
+
+    settings: dict[str, int]
     workers: list[dict[str, str]] = field(default_factory=list)
+
+    def scale(self, workers: int) -> None:
+        self.settings |= {"minWorkers": workers, "maxWorkers": workers}
+        self.workers[:] = [{"id": str(9000 + number), "status": "READY"} for number in range(workers)]
 
 
 class FakeTorchServe(FakeServer):
@@ -235,19 +256,27 @@ class FakeTorchServe(FakeServer):
                 "UnregisterModel": (ts.UnregisterModelRequest, self._unregister),
                 "DescribeModel": (ts.DescribeModelRequest, self._describe),
                 "ListModels": (ts.ListModelsRequest, self._list),
+                "ScaleWorker": (ts.ScaleWorkerRequest, self._scale),
             }
         }
 
     def _register(self, request: ts.RegisterModelRequest, context: grpc.ServicerContext) -> Message:
-        archive = self.repository / request.url
+        archive = self.store / request.url
         if "/" in request.url or not archive.is_file():
             context.abort(grpc.StatusCode.NOT_FOUND, f"Model not found at: {request.url}\nModelNotFoundException")
         if request.model_name in self.models:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Model version 1.0 is already registered")
-        self.models[request.model_name] = registered = _Registered(request.url)
+        # As in ModelManager and ApiUtils: what is not asked for is as the archive says.
+        with zipfile.ZipFile(archive) as packed:
+            own = json.loads(packed.read("config.yaml")) if "config.yaml" in packed.namelist() else {}
+        settings = {
+            "batchSize": request.batch_size or own.get("batchSize", 1),
+            "maxBatchDelay": request.max_batch_delay or own.get("maxBatchDelay", 100),
+        }
+        self.models[request.model_name] = registered = _Registered(settings)
         if is_broken(archive):
             context.abort(grpc.StatusCode.INTERNAL, f"Failed to start workers for model {request.model_name}")
-        registered.workers.append({"id": "9000", "status": "READY"})
+        registered.scale(own.get("minWorkers") or request.initial_workers or 1)
         return ts.ManagementResponse(msg=f'Model "{request.model_name}" registered with 1 initial workers')
 
     def _unregister(self, request: ts.UnregisterModelRequest, context: grpc.ServicerContext) -> Message:
@@ -260,7 +289,13 @@ class FakeTorchServe(FakeServer):
         if found is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Model not found: {request.model_name}")
         assert found
-        return ts.ManagementResponse(msg=json.dumps([{"modelName": request.model_name, "workers": found.workers}]))
+        described = {"modelName": request.model_name, **found.settings, "workers": found.workers}
+        return ts.ManagementResponse(msg=json.dumps([described]))
+
+    def _scale(self, request: ts.ScaleWorkerRequest, context: grpc.ServicerContext) -> Message:
+        assert request.min_worker == request.max_worker
+        self.models[request.model_name].scale(request.min_worker)
+        return ts.ManagementResponse(msg=f"Workers scaled to {request.min_worker} for model: {request.model_name}")
 
     def _list(self, request: ts.ListModelsRequest, context: grpc.ServicerContext) -> Message:
         start, limit = request.next_page_token, min(request.limit, 100)

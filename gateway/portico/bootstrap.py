@@ -11,6 +11,7 @@ import aiohttp
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from portico import __version__
+from portico.acknowledgements import Acknowledgements
 from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
@@ -24,6 +25,7 @@ from portico.edges.operations import operations
 from portico.edges.pyvoy import ignore_late_answers
 from portico.edges.rest import RestEdge
 from portico.ports import Backend
+from portico.protocols.listing import Listing
 from portico.protocols.open_inference_rest import OpenInferenceRest
 from portico.protocols.tf_serving_grpc import TFServingGrpc
 from portico.protocols.tf_serving_rest import TFServingRest
@@ -31,6 +33,7 @@ from portico.protocols.torchserve_grpc import TorchServeGrpc
 from portico.protocols.torchserve_rest import TorchServeRest
 from portico.routing import LiveRoutes, Server
 from portico.settings import ControllerSettings, GatewaySettings
+from portico.warming import Replicas
 
 REDIS_CONNECTIONS = 64
 MODEL_SERVER_CONNECTIONS = 1024
@@ -51,6 +54,8 @@ async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, A
         routes = LiveRoutes()
         backplane = await stack.enter_async_context(Backplane.connect(settings.redis_url))
         await stack.enter_async_context(backplane.following(routes.replace))
+        acknowledgements = await stack.enter_async_context(Acknowledgements.connect(settings.redis_url))
+        await stack.enter_async_context(acknowledgements.telling(routes))
         dispatcher = Dispatcher(routes, backends, cache)
         yield _edges(settings, dispatcher, operations(routes, backends, __version__))
 
@@ -84,7 +89,7 @@ def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
 def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> tuple[App, App]:
     """(gRPC edge, REST edge). A new protocol is one file in `protocols/` and one line here."""
     limit, timeout = settings.max_message_bytes, settings.request_timeout
-    rest = (OpenInferenceRest(dispatcher), TFServingRest(dispatcher), TorchServeRest(dispatcher))
+    rest = (OpenInferenceRest(dispatcher), TFServingRest(dispatcher), TorchServeRest(dispatcher), Listing(dispatcher))
     grpc = (TFServingGrpc(dispatcher), TorchServeGrpc(dispatcher))
     return (
         GrpcEdge([method for protocol in grpc for method in protocol.methods()], limit, timeout),
@@ -102,7 +107,8 @@ def run_controller(settings: ControllerSettings) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await service.run_controller(settings, stop)
+        replicas = Replicas(settings.torchserve_grpc_port, settings.torchserve_rest_port)
+        await service.run_controller(settings, replicas.connect, stop)
 
     asyncio.run(run())
     return 0

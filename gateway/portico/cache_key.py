@@ -2,13 +2,14 @@
 
 from hashlib import blake2b
 
-from portico.inference import InferenceRequest
-from portico.routing import DEFAULT_SIGNATURE, Route
+from portico.inference import Form, InferenceRequest
+from portico.routing import DEFAULT_SIGNATURE, Route, Wire
 
 
 def cache_key(route: Route, request: InferenceRequest) -> bytes:
     """16 bytes of BLAKE2b over length-prefixed fields: model, resolved version, fingerprint of the loaded files,
-    signature, form and content type, requested outputs, and each input's name, datatype, shape and bytes, by name.
+    signature, form, content type and wire, requested outputs, and each input's name, datatype, shape and bytes, by
+    name.
 
     Lengths are written before fields, so that no two different requests spell the same bytes. Neither the request's id
     nor the protocol it came by is part of it.
@@ -16,7 +17,9 @@ def cache_key(route: Route, request: InferenceRequest) -> bytes:
     digest = blake2b(digest_size=16)
     signature = request.signature or DEFAULT_SIGNATURE
     digest.update(_fields([route.model, route.version, route.fingerprint, signature]))
-    digest.update(_fields([request.form, request.content_type]))
+    # What a handler is asked depends on the wire where tensors are to be put into a form for it.
+    wire = [route.policy.wire] if request.form is Form.TENSORS and route.policy.wire is not Wire.AUTO else []
+    digest.update(_fields([request.form, request.content_type, *wire]))
     # A model without signatures answers with all it has; which outputs are wanted is seen to afterwards.
     digest.update(_fields(sorted(request.outputs) if route.signatures else []))
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):

@@ -1,4 +1,6 @@
-"""The commands: `portico gateway`, `portico controller`, `portico local`. Each process of the stack is one of them."""
+"""The commands: the processes of the stack, `portico gateway` and `portico controller`, the stack as a whole, `portico
+local`, and what people ask it for, `portico models` and `portico schema`.
+"""
 
 import argparse
 import sys
@@ -18,8 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("gateway", help="serve clients: REST and gRPC on one port (settings: PORTICO_…)")
     commands.add_parser("controller", help="keep the model servers serving what lies in the repository")
     commands.add_parser("local", help="run the whole stack without containers", add_help=False)
+    commands.add_parser("models", help="list every model and version with its state", add_help=False)
+    commands.add_parser("schema", help="print the JSON Schema of a model's policy, model.yaml")
     known, rest = parser.parse_known_args(arguments)
-    if rest and known.command != "local":
+    if rest and known.command not in ("local", "models"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _run(known, rest)
@@ -39,6 +43,15 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
         from portico import bootstrap
 
         return bootstrap.run_controller(ControllerSettings())
+    if known.command == "models":
+        from portico.models_command import main as models
+
+        return models(rest)
+    if known.command == "schema":
+        from portico.controller.policy_file import schema_text
+
+        print(schema_text(), end="")
+        return 0
     from portico.local.command import main as local
 
     return local(rest)

@@ -3,17 +3,21 @@
 Every protocol ends up here and none is known here.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
 from portico.cache_key import cache_key
-from portico.errors import DeadlineExceeded, ModelNotReady
+from portico.errors import DeadlineExceeded, ModelNotReady, ServableLost
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.ports import Backend, ResponseCache
 from portico.routing import LiveRoutes, Route, RouteTable, Server
 from portico.validation import validate
+
+LOST_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between the attempts to call a model that a replica has lost, until the controller has seen to it."""
 
 
 class CacheStatus(StrEnum):
@@ -59,18 +63,48 @@ class Dispatcher:
         `fresh` asks the model server whatever the cache holds, and stores nothing. Raises any PorticoError.
         """
         validate(route, request)
-        if fresh or self._cache is None:
-            return Answer(route, await self._call(route, request, deadline), CacheStatus.BYPASS)
+        policy = route.policy
+        if policy.timeout is not None:
+            deadline = min(deadline, monotonic() + policy.timeout)
+        if fresh or self._cache is None or not policy.cache or policy.stateful:
+            return Answer(*await self._call(route, request, deadline), CacheStatus.BYPASS)
         key = cache_key(route, request)
         cached = await self._cache.get(key)
         if cached is not None:
             return Answer(route, cached, CacheStatus.HIT)
-        response = await self._call(route, request, deadline)
-        await self._cache.put(key, response)
-        return Answer(route, response, CacheStatus.MISS)
+        asked, response = await self._call(route, request, deadline)
+        if asked is not route:
+            key = cache_key(asked, request)
+        await self._cache.put(key, response, policy.cache_ttl)
+        return Answer(asked, response, CacheStatus.MISS)
 
-    async def _call(self, route: Route, request: InferenceRequest, deadline: float) -> InferenceResponse:
+    async def _call(self, route: Route, request: InferenceRequest, deadline: float) -> tuple[Route, InferenceResponse]:
+        """Calls the model, and calls again where a replica has lost it: none has worked on it then.
+
+        Meanwhile the version may have got another route, since its files were overwritten; that which answered is
+        returned with the answer.
+        """
+        for pause in LOST_PAUSES:
+            try:
+                return route, await self._attempt(route, request, deadline)
+            except ServableLost:
+                if monotonic() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            route = self._again(route)
+        return route, await self._attempt(route, request, deadline)
+
+    def _again(self, route: Route) -> Route:
+        model = self._routes.table.models.get(route.model)
+        version = model.versions.get(route.version) if model else None
+        return version.route if version and version.route else route
+
+    async def _attempt(self, route: Route, request: InferenceRequest, deadline: float) -> InferenceResponse:
         timeout = deadline - monotonic()
         if timeout <= 0:
             raise DeadlineExceeded("The deadline passed before the model server was called.")
-        return await self._backends[route.server].infer(route, request, timeout)
+        self._routes.enter(route.servable)
+        try:
+            return await self._backends[route.server].infer(route, request, timeout)
+        finally:
+            self._routes.leave(route.servable)

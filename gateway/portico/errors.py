@@ -11,6 +11,7 @@ them and none of them knows a protocol: their HTTP statuses and gRPC codes stand
     ├── Overloaded            the model server's queue is full
     ├── Unavailable           may succeed when tried again
     │   └── ModelNotReady     known, but it cannot answer yet
+    │       └── ServableLost  routed to, but its model server does not know it
     ├── DeadlineExceeded      the caller's time, or the stack's, is spent
     ├── InferenceFailed       the model itself failed on this input
     └── NotRepresentable      the model answered, and the protocol has no form for it
@@ -88,6 +89,13 @@ class Unavailable(PorticoError):
 
 class ModelNotReady(Unavailable):
     """The model is known and cannot answer yet; the message says why."""
+
+
+class ServableLost(ModelNotReady):
+    """The model server does not know what the route says that it has: it was restarted, or the route is old by now.
+
+    No model was called.
+    """
 
 
 class DeadlineExceeded(PorticoError):

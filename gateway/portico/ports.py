@@ -30,6 +30,6 @@ class ResponseCache(Protocol):
         """The stored answer, or None."""
         ...
 
-    async def put(self, key: bytes, response: InferenceResponse) -> None:
-        """Keeps an answer for a while."""
+    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
+        """Keeps an answer for `ttl` seconds, or for as long as the stack keeps answers."""
         ...

@@ -175,7 +175,13 @@ class RouteTable:
 
     def resolve(self, name: str, version: str = "", label: str = "") -> Route:
         """The route of a call. Raises ModelNotFound, VersionNotFound, or ModelNotReady with the reason."""
-        status = self.model(name).status(version, label)
+        model = self.model(name)
+        status = model.status(version, label)
+        if status.state is State.DRAINING:
+            raise VersionNotFound(
+                f"Servable not found for request: Specific({name}, {status.version}). It was removed from the model "
+                "repository."
+            )
         if status.route is None:
             reason = status.reason or LOADING
             raise ModelNotReady(f"Model '{name}' version {status.version} is {status.state.lower()}: {reason}")
@@ -183,12 +189,34 @@ class RouteTable:
 
 
 class LiveRoutes:
-    """The one mutable cell: the snapshot in force. Written by whoever follows the controller, read by each request."""
+    """The one mutable cell: the snapshot in force, and what calls under way use. Written by whoever follows the
+    controller, read by each request.
+    """
 
     def __init__(self, table: RouteTable | None = None) -> None:
         self.table = table or RouteTable()
         self.received = table is not None
         """Whether any snapshot has come yet; before that, an unknown model proves nothing."""
+        self._using: dict[str, int] = {}
+
+    def enter(self, servable: str) -> None:
+        """A call to a servable begins; `leave` has to follow."""
+        self._using[servable] = self._using.get(servable, 0) + 1
+
+    def leave(self, servable: str) -> None:
+        """A call to a servable has ended."""
+        left = self._using[servable] - 1
+        if left:
+            self._using[servable] = left
+        else:
+            del self._using[servable]
+
+    def leftover(self) -> frozenset[str]:
+        """The servables that calls use although no route leads to them any more."""
+        if not self._using:
+            return frozenset()
+        versions = (version for model in self.table.models.values() for version in model.versions.values())
+        return frozenset(self._using) - {version.route.servable for version in versions if version.route}
 
     def replace(self, table: RouteTable) -> None:
         """Puts another snapshot in force, for requests that resolve from now on."""

@@ -35,11 +35,29 @@ class GatewaySettings(_Settings):
 class ControllerSettings(_Settings):
     """What `portico controller` reads. An empty server address means that there is no such server."""
 
-    model_repository: str = Field("/models", description="The model repository as the controller sees it.")
-    tf_serving: str = Field("tf-serving:8500", description="host:port of TF Serving's gRPC; each address is a replica.")
-    tf_serving_models: str = Field("/models", description="The model repository as TF Serving sees it.")
+    model_repository: str = Field(
+        "/models", description="The model repository, at the same place for the controller and the model servers."
+    )
+    stage: str = Field(
+        "/stage",
+        description="Where the controller puts links for the model servers, and endpoints for Envoy; the same for all.",
+    )
+    tf_serving: str = Field(
+        "tf-serving:8500",
+        description="host:port of TF Serving's gRPC, or several with commas; each address is a replica.",
+    )
     torchserve_management: str = Field(
-        "torchserve:7071", description="host:port of TorchServe's management gRPC; each address is a replica."
+        "torchserve:7071",
+        description="host:port of TorchServe's management gRPC, or several with commas; each address is a replica.",
+    )
+    torchserve_grpc_port: int = Field(
+        7070, ge=1, le=65535, description="Port of the inference gRPC of every TorchServe replica."
+    )
+    torchserve_rest_port: int = Field(
+        8080, ge=1, le=65535, description="Port of the inference REST of every TorchServe replica."
+    )
+    settle: float = Field(
+        1.0, gt=0, description="Seconds for which files must have stayed the same before they are judged."
     )
     scan_interval: float = Field(1.0, gt=0, description="Seconds between two looks at the repository and the servers.")
     load_timeout: float = Field(300.0, gt=0, description="Seconds a model may take to load before it has failed.")

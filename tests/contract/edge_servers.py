@@ -2,7 +2,7 @@
 
 Every gRPC service has the same methods here: Echo answers with the message, Stream with the message five times, Fail
 with a status alone, Wait never, and Seen with how many calls of Wait were begun and ended. After a Release the
-gateway answers Wait too.
+gateway answers Wait too, and a model server answers Slow, which counts as Wait, with the message.
 """
 
 import asyncio
@@ -27,6 +27,33 @@ Context = grpc.ServicerContext
 
 seen: Counter[str] = Counter()
 release = asyncio.Event()
+released = threading.Event()
+
+
+def fail(message: bytes, context: Context) -> bytes:
+    """A status alone."""
+    context.abort(grpc.StatusCode.INVALID_ARGUMENT, FAILURE)
+
+
+def wait(message: bytes, context: Context) -> bytes:
+    """Ends with the call."""
+    seen["begun"] += 1
+    ended = threading.Event()
+    if context.add_callback(ended.set):
+        ended.wait(30)
+    seen["ended"] += 1
+    return b""
+
+
+def let_go(message: bytes, context: Context) -> bytes:
+    """Ends all calls of Slow."""
+    released.set()
+    return message
+
+
+def tell(message: bytes, context: Context) -> bytes:
+    """What was begun and ended."""
+    return json.dumps(seen).encode()
 
 
 class ModelServer(grpc.GenericRpcHandler):
@@ -52,24 +79,17 @@ class ModelServer(grpc.GenericRpcHandler):
             greet(context)
             yield from [message] * 5
 
-        def fail(message: bytes, context: Context) -> bytes:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, FAILURE)
-
-        def wait(message: bytes, context: Context) -> bytes:
+        def slow(message: bytes, context: Context) -> bytes:
+            greet(context)
             seen["begun"] += 1
-            ended = threading.Event()
-            if context.add_callback(ended.set):
-                ended.wait(30)
+            released.wait(30)
             seen["ended"] += 1
-            return b""
-
-        def tell(message: bytes, context: Context) -> bytes:
-            return json.dumps(seen).encode()
+            return message
 
         method = handler_call_details.method.rpartition("/")[2]
         if method == "Stream":
             return grpc.unary_stream_rpc_method_handler(stream)
-        unary = {"Echo": echo, "Fail": fail, "Wait": wait, "Seen": tell}
+        unary = {"Echo": echo, "Fail": fail, "Wait": wait, "Seen": tell, "Slow": slow, "Release": let_go}
         return grpc.unary_unary_rpc_method_handler(unary[method]) if method in unary else None
 
 
@@ -94,7 +114,7 @@ async def gateway(
     if method == "Wait":
         seen["begun"] += 1
         # pyvoy answers `receive` at once with an empty http.request as long as the client is there.
-        while not release.is_set() and (await receive())["type"] != "http.disconnect":  # noqa: ASYNC110
+        while not release.is_set() and (await receive())["type"] != "http.disconnect":
             await asyncio.sleep(0.05)
         seen["ended"] += 1
     if method == "Release":

@@ -1,9 +1,6 @@
 """The backplane: one suite for publishing on the fake and on a real Redis, and following it on the real one."""
 
 import asyncio
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -11,50 +8,14 @@ import pytest
 from redis.asyncio import Redis
 
 from fakes_controller import FakeBackplane
-from model_servers import free_port
 from portico import backplane as module
 from portico.backplane import STREAM, Backplane, BackplaneUnavailable
 from portico.controller.reconcile import Publisher
-from portico.local import layout
 from portico.routing import Model, RouteTable, Server, State, Version
+from redis_server import RedisServer
 
-START_SECONDS = 30.0
 FIRST = RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": Version("1", State.LOADING, "new")})}, 1)
 SECOND = RouteTable({}, 2)
-
-
-class RedisServer:
-    """A Redis on loopback that can be stopped and started; it forgets everything then."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-
-    def start(self) -> None:
-        command = [
-            layout.redis_server(),
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(self._folder),
-        ]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError("Redis did not start")
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait(START_SECONDS)
 
 
 @pytest.fixture
@@ -77,7 +38,7 @@ async def publisher(request: pytest.FixtureRequest) -> AsyncIterator[Publisher]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for `condition`; the test's own time limit ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110  # what is waited for happens in another process
+    while not condition():  # what is waited for happens in another process
         await asyncio.sleep(0.01)
 
 

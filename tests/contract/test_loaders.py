@@ -6,10 +6,11 @@ import shutil
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from grpc import aio
 
 from model_servers import (
     ROOT,
@@ -22,12 +23,13 @@ from model_servers import (
     torchserve,
 )
 from portico.controller.loaders import Loader, LoaderError, LoadState, ReplicaUnreachable
-from portico.controller.loaders import tf_serving as tf_serving_adapter
 from portico.controller.loaders.rotation import SIZE
 from portico.controller.loaders.tf_serving import TFServing
 from portico.controller.loaders.torchserve import TorchServe
-from portico.controller.servable import Servable, is_generated
+from portico.controller.servable import LoadOptions, Servable, is_generated
+from portico.controller.stage import Stage
 from portico.routing import Server
+from portico.wire import torchserve_management_pb2 as ts
 
 LOAD_SECONDS = 120.0
 HANDLER = "def handle(data, context):\n    return ['fine'] * len(data or ())\n"
@@ -40,10 +42,21 @@ class Kind:
     start: Callable[[Path, Path], Process | FakeServer]
     server: Server
 
+    def run(self, folder: Path) -> "Running":
+        """Starts a server that sees a stage in this folder."""
+        (folder / "models").mkdir()
+        scratch = folder / "ts"
+        scratch.mkdir()
+        process = self.start(folder / "stage" / "torchserve", scratch)
+        process.start()
+        return Running(self, process, folder / "models", folder / "stage")
+
     def adapter(self, running: "Running") -> Loader:
+        """An adapter as a controller has it that has just started."""
+        stage = Stage(running.stage, running.repository)
         if self.server is Server.TF_SERVING:
-            return TFServing(running.address, running.repository, str(running.repository), LOAD_SECONDS)
-        return TorchServe(running.address, LOAD_SECONDS)
+            return TFServing(running.address, stage, LOAD_SECONDS)
+        return TorchServe(running.address, stage, LOAD_SECONDS)
 
     def put(self, repository: Path, model: str, content: str = "", broken: bool = False) -> Servable:
         """Puts version 1 of a model there; another `content` is another servable."""
@@ -63,15 +76,31 @@ def put_saved_model(repository: Path, model: str, content: str, broken: bool) ->
     return f"{model}/1"
 
 
-def put_archive(repository: Path, model: str, content: str, broken: bool) -> str:
+def delete(path: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put_archive(
+    repository: Path, model: str, content: str, broken: bool, own: dict[str, int] | None = None, path: str = ""
+) -> str:
+    """`own` are settings that the archive has itself."""
     described = {"modelName": model, "modelVersion": "1.0", "handler": "handler.py:handle"}
-    archive = repository / f"{model}.mar"
+    archive = repository / (path or f"{model}.mar")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    if own:
+        described["configFile"] = "config.yaml"
     with zipfile.ZipFile(repository / ".new", "w") as packed:
         packed.writestr("MAR-INF/MANIFEST.json", json.dumps({"runtime": "python", "model": described}))
         packed.writestr("handler.py", "raise RuntimeError('broken')\n" if broken else HANDLER)
         packed.writestr("content.txt", content)
+        if own:
+            packed.writestr("config.yaml", json.dumps(own))
     (repository / ".new").replace(archive)
-    return archive.name
+    return str(archive.relative_to(repository))
 
 
 KINDS = {
@@ -84,11 +113,12 @@ KINDS = {
 
 @dataclass
 class Running:
-    """A server that runs, and the repository that it sees."""
+    """A server that runs, and the repository and the stage that it sees."""
 
     kind: Kind
     process: Process | FakeServer
     repository: Path
+    stage: Path
 
     @property
     def address(self) -> str:
@@ -100,24 +130,22 @@ class Running:
 
 @pytest.fixture(scope="module", params=KINDS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    kind = KINDS[request.param]
-    repository, scratch = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("ts")
-    process = kind.start(repository, scratch)
-    process.start()
+    one = KINDS[request.param].run(tmp_path_factory.mktemp("server"))
     try:
-        yield Running(kind, process, repository)
+        yield one
     finally:
-        process.stop()
+        one.process.stop()
 
 
 @pytest.fixture
 async def loader(running: Running) -> AsyncIterator[Loader]:
-    """An adapter as a controller has it that has just started; leaves the server empty."""
+    """An adapter as a controller has it that has just started; leaves the server and the stage empty."""
     one = running.kind.adapter(running)
     yield one
     for name in await one.report(running.address, ()):
         await one.unload(running.address, name)
     await one.close()
+    Stage(running.stage, running.repository).keep(())
 
 
 async def states(loader: Loader, running: Running, *known: Servable) -> dict[str, LoadState]:
@@ -212,7 +240,74 @@ async def test_a_failed_load_can_be_tried_again(loader: Loader, running: Running
     assert await states(loader, running) == {bad.name: LoadState.READY}
 
 
-@pytest.mark.parametrize("running", ["fake TorchServe", "TorchServe"], indirect=True)
+TORCHSERVES = pytest.mark.parametrize("running", ["fake TorchServe", "TorchServe"], indirect=True)
+
+
+async def described(running: Running, servable: Servable) -> dict[str, int]:
+    """What TorchServe says of a servable's batches and workers."""
+    async with aio.insecure_channel(running.address) as channel:
+        describe = channel.unary_unary(
+            "/org.pytorch.serve.grpc.management.ManagementAPIsService/DescribeModel",
+            request_serializer=ts.DescribeModelRequest.SerializeToString,
+            response_deserializer=ts.ManagementResponse.FromString,
+        )
+        (model,) = json.loads((await describe(ts.DescribeModelRequest(model_name=servable.name))).msg)
+    found = {name: model[name] for name in ("batchSize", "maxBatchDelay", "minWorkers", "maxWorkers")}
+    return found | {"ready": [worker["status"] for worker in model["workers"]].count("READY")}
+
+
+def archive_with(running: Running, own: dict[str, int], options: LoadOptions) -> Servable:
+    """An archive that has settings of its own, beside those of the model's policy."""
+    path = put_archive(running.repository, "own", "", False, own)
+    return Servable.of_files("own", "1.0", Server.TORCHSERVE, "1.0", path, repr(own), options)
+
+
+@TORCHSERVES
+@pytest.mark.parametrize(
+    ("own", "options", "batch", "delay", "workers"),
+    [
+        ({}, LoadOptions(), 1, 100, 1),
+        ({}, LoadOptions(workers=2, max_batch_size=4, batch_delay=20), 4, 20, 2),
+        ({"batchSize": 8, "maxBatchDelay": 30, "minWorkers": 2, "maxWorkers": 2}, LoadOptions(), 8, 30, 2),
+        ({"minWorkers": 1, "maxWorkers": 1, "batchSize": 8}, LoadOptions(workers=2, max_batch_size=3), 3, 100, 2),
+    ],
+    ids=["neither", "policy", "archive", "both"],
+)
+async def test_load_options_reach_torchserve(
+    loader: Loader, running: Running, own: dict[str, int], options: LoadOptions, batch: int, delay: int, workers: int
+) -> None:
+    """The policy wins over the archive's own settings, those over TorchServe's; all workers are up at its end."""
+    one = archive_with(running, own, options)
+    await loader.load(running.address, one)
+    assert await described(running, one) == {
+        "batchSize": batch,
+        "maxBatchDelay": delay,
+        "minWorkers": workers,
+        "maxWorkers": workers,
+        "ready": workers,
+    }
+
+
+@TORCHSERVES
+async def test_an_archive_in_a_version_s_folder_is_loaded(loader: Loader, running: Running) -> None:
+    """TorchServe itself finds archives at the root of its store only."""
+    path = put_archive(running.repository, "faces", "", False, path="faces/3/faces.mar")
+    faces = Servable.of_files("faces", "3", Server.TORCHSERVE, "1.0", path, "a")
+    await loader.load(running.address, faces)
+    assert await states(loader, running) == {faces.name: LoadState.READY}
+
+
+@TORCHSERVES
+async def test_unloading_deletes_no_files(loader: Loader, running: Running) -> None:
+    """Neither the archive nor the link to it, by which it may be loaded again."""
+    one = running.put("a")
+    await loader.load(running.address, one)
+    await loader.unload(running.address, one.name)
+    assert (running.repository / one.path).is_file()
+    assert (running.stage / "torchserve" / f"{one.name}.mar").is_file()
+
+
+@TORCHSERVES
 async def test_an_archive_that_torchserve_cannot_see_says_so(loader: Loader, running: Running) -> None:
     """A repository that is mounted elsewhere in the server is the usual cause."""
     one = running.put("a")
@@ -230,6 +325,72 @@ async def test_the_next_controller_finds_what_is_loaded(loader: Loader, running:
     await successor.load(running.address, second)
     assert await states(loader, running, second) == {first.name: LoadState.READY, second.name: LoadState.READY}
     await successor.close()
+
+
+async def test_the_next_controller_finds_what_nobody_names(loader: Loader, running: Running) -> None:
+    """What a controller loaded before it died, and no table and no file tells of, is reported and can be unloaded."""
+    orphan = running.put("a", "orphan")
+    await loader.load(running.address, orphan)
+    successor, other = running.kind.adapter(running), running.put("b")
+    assert await states(successor, running) == {orphan.name: LoadState.READY}
+    await successor.load(running.address, other)
+    assert await states(successor, running) == {orphan.name: LoadState.READY, other.name: LoadState.READY}
+    await successor.unload(running.address, orphan.name)
+    assert await states(successor, running) == {other.name: LoadState.READY}
+    await successor.close()
+
+
+async def test_what_was_deleted_stays_loaded(loader: Loader, running: Running) -> None:
+    """When its files are gone a servable answers until it is unloaded, also with others coming and going beside it."""
+    version, model = running.put("version"), running.put("model")
+    for servable in (version, model):
+        await loader.load(running.address, servable)
+    delete(running.repository / version.path)
+    delete(running.repository / model.path.partition("/")[0])
+    other = running.put("other")
+    await loader.load(running.address, other)  # TF Serving has looked at the files of all when this has ended
+    ready = dict.fromkeys([version.name, model.name, other.name], LoadState.READY)
+    assert await states(loader, running) == ready
+    await loader.unload(running.address, other.name)
+    again = running.put("again")
+    await loader.load(running.address, again)
+    await loader.unload(running.address, model.name)
+    assert await states(loader, running) == dict.fromkeys([version.name, again.name], LoadState.READY)
+
+
+async def test_a_stage_that_was_lost_holds_nothing_up(loader: Loader, running: Running) -> None:
+    """What is loaded stays, and more can be loaded: a servable that only a route tells of has its place there too."""
+    one, two = running.put("a"), running.put("b")
+    await loader.load(running.address, one)
+    shutil.rmtree(running.stage)
+    routed = Servable(one.name, one.model, one.version, one.server, one.servable_version, "", one.fingerprint)
+    successor = running.kind.adapter(running)
+    assert await states(successor, running, routed) == {one.name: LoadState.READY}
+    await successor.load(running.address, two)
+    assert await states(successor, running, routed) == {one.name: LoadState.READY, two.name: LoadState.READY}
+    await successor.close()
+
+
+async def test_files_that_are_gone_are_no_model(loader: Loader, running: Running) -> None:
+    """They vanished before they could be loaded: that load fails, and the next one does not."""
+    gone, other = running.put("gone"), running.put("other")
+    delete(running.repository / gone.path)
+    with pytest.raises(LoaderError) as caught:
+        await loader.load(running.address, gone)
+    assert str(running.stage) not in str(caught.value)
+    await loader.load(running.address, other)
+    assert await states(loader, running, gone) == {other.name: LoadState.READY}
+
+
+async def test_a_stage_that_cannot_be_written_is_the_reason(loader: Loader, running: Running) -> None:
+    """The user reads what is wrong with it, and nothing is asked of the server."""
+    one = running.put("a")
+    broken = running.kind.adapter(replace(running, stage=running.repository / "file"))
+    (running.repository / "file").write_text("")
+    with pytest.raises(LoaderError, match="PORTICO_STAGE"):
+        await broken.load(running.address, one)
+    assert await states(loader, running, one) == {}
+    await broken.close()
 
 
 async def test_a_server_that_was_restarted_has_forgotten(loader: Loader, running: Running) -> None:
@@ -263,10 +424,10 @@ async def test_an_address_where_nobody_is_cannot_be_reached(loader: Loader, runn
 async def test_many_models_are_listed(tmp_path: Path) -> None:
     """More models than a page of TorchServe's list, or a turn of questions, are all in the report, and stay in it."""
     for kind in (KINDS["fake TF Serving"], KINDS["fake TorchServe"]):
-        process = kind.start(tmp_path, tmp_path)
-        process.start()
-        one = Running(kind, process, tmp_path)
-        loader = kind.adapter(one)
+        folder = tmp_path / kind.server
+        folder.mkdir()
+        one = kind.run(folder)
+        process, loader = one.process, kind.adapter(one)
         many = [one.put(f"m{number}") for number in range(205)]
         for servable in many:
             await loader.load(one.address, servable)
@@ -281,46 +442,12 @@ async def test_many_models_are_listed(tmp_path: Path) -> None:
         process.stop()
 
 
-@pytest.mark.parametrize("start", [FakeTFServing, tf_serving])
-async def test_a_model_without_a_folder_holds_nothing_up(
-    start: Callable[[Path, Path], Process | FakeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TF Serving loads nothing while a listed model has no folder: such a model is left out of the list in time."""
-    monkeypatch.setattr(tf_serving_adapter, "MISSING_PATIENCE", 0.1)
-    kind = Kind(start, Server.TF_SERVING)
-    repository, scratch = tmp_path / "repository", tmp_path / "scratch"
-    repository.mkdir()
-    scratch.mkdir()
-    process = start(repository, scratch)
-    process.start()
-    try:
-        one = Running(kind, process, repository)
-        loader = kind.adapter(one)
-        gone, stays = one.put("gone"), one.put("stays")
-        await loader.load(one.address, gone)
-        shutil.rmtree(repository / "gone")
-        await loader.load(one.address, stays)
-        assert await states(loader, one, gone, stays) == {stays.name: LoadState.READY}
-        await loader.close()
-    finally:
-        process.stop()
-
-
-async def test_torchserve_takes_no_archive_in_a_folder(tmp_path: Path) -> None:
-    """It would look for it at the root; the reason says where to put it."""
-    loader = TorchServe("127.0.0.1:1", LOAD_SECONDS)
-    faces = Servable.of_files("faces", "3", Server.TORCHSERVE, "1.0", "faces/3/faces.mar", "a")
-    with pytest.raises(LoaderError, match="move it there"):
-        await loader.load("127.0.0.1:1", faces)
-    await loader.close()
-
-
 async def test_what_a_dead_controller_left_behind_is_cleared(tmp_path: Path) -> None:
     """A model that is registered in TorchServe without a worker does not count, and is not in the way."""
-    server = FakeTorchServe(tmp_path, tmp_path)
-    server.start()
     kind = KINDS["fake TorchServe"]
-    one = Running(kind, server, tmp_path)
+    one = kind.run(tmp_path)
+    server = one.process
+    assert isinstance(server, FakeTorchServe)
     servable = one.put("a", broken=True)
     loader = kind.adapter(one)
     with pytest.raises(LoaderError):
@@ -340,10 +467,10 @@ async def test_what_a_dead_controller_left_behind_is_cleared(tmp_path: Path) -> 
 
 async def test_models_of_others_are_left_alone(tmp_path: Path) -> None:
     """A model that somebody else registered in TorchServe is none of ours."""
-    server = FakeTorchServe(tmp_path, tmp_path)
-    server.start()
     kind = KINDS["fake TorchServe"]
-    one = Running(kind, server, tmp_path)
+    one = kind.run(tmp_path)
+    server = one.process
+    assert isinstance(server, FakeTorchServe)
     loader = kind.adapter(one)
     await loader.load(server.address, one.put("a"))
     (mine,) = server.models
@@ -351,3 +478,27 @@ async def test_models_of_others_are_left_alone(tmp_path: Path) -> None:
     assert await states(loader, one) == {mine: LoadState.READY}
     await loader.close()
     server.stop()
+
+
+async def test_all_addresses_of_all_targets_are_replicas(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Several may be given; one that cannot be resolved hides no other, and is said once; each replica comes once."""
+    loader = TFServing("127.0.0.2:8500, [::1]:8500,nonsense,,127.0.0.1:8500,127.0.0.2:8500", stage(tmp_path), 1)
+    for _ in range(3):
+        assert await loader.replicas() == ("127.0.0.2:8500", "[::1]:8500", "127.0.0.1:8500")
+    (said,) = caplog.records
+    assert "'nonsense' cannot be resolved" in said.getMessage()
+    await loader.close()
+
+
+@pytest.mark.parametrize("targets", ["nonsense,nonsense:x", ",", "host.invalid:8500"])
+async def test_targets_without_an_address_cannot_be_reached(targets: str, tmp_path: Path) -> None:
+    """The reason says which they are, and what is wrong with them."""
+    loader = TorchServe(targets, stage(tmp_path), 1)
+    with pytest.raises(ReplicaUnreachable, match=r"nonsense:x' cannot|host\.invalid|no address"):
+        await loader.replicas()
+    await loader.close()
+
+
+def stage(folder: Path) -> Stage:
+    """A stage of nothing."""
+    return Stage(folder / "stage", folder)

@@ -89,6 +89,43 @@ def test_version_taken_away_and_put_back_is_loaded_again(reloadable: StandIn, ha
     reloadable.wait_for_states("returns", {1: "AVAILABLE"})
 
 
+def linked(tmp_path: Path, name: str, target: Path) -> Path:
+    """A base path whose version 1 is a link."""
+    base = tmp_path / name
+    base.mkdir()
+    (base / "1").symlink_to(target)
+    return base
+
+
+def test_version_that_is_a_link_stays_when_its_files_vanish(
+    reloadable: StandIn, half: Half, models: Path, tmp_path: Path
+) -> None:
+    """A version is what is listed in the base path, wherever it leads: it goes when the link goes."""
+    files, witness = half(1, name="files"), half(1, name="witness")
+    base = linked(tmp_path, "links", files / "1")
+    reloadable.reload(model_config("linked", base, "specific 1"), model_config("witness", witness))
+    assert reloadable.half(1, spec("linked", version=1)) == (2.5, 1)
+    shutil.rmtree(files)
+    put_version(models, witness, 2)
+    reloadable.wait_for_states("witness", {2: "AVAILABLE", 1: "END"})
+    assert reloadable.states("linked") == {1: "AVAILABLE"}
+    assert reloadable.half(1, spec("linked", version=1)) == (2.5, 1)
+    (base / "1").unlink()
+    reloadable.wait_for_states("linked", {1: "END"})
+
+
+def test_link_that_leads_nowhere_fails_alone(reloadable: StandIn, half: Half, tmp_path: Path) -> None:
+    """Its model cannot be loaded, and says so; unlike a base path that is missing, it holds up no other."""
+    nowhere, good = linked(tmp_path, "nowhere", tmp_path / "gone"), half(1)
+    with pytest.raises(grpc.RpcError, match="did not become available"):
+        reloadable.reload(model_config("nowhere", nowhere, "specific 1"), model_config("good", good))
+    assert reloadable.states("nowhere") == {1: "END"}
+    assert reloadable.states("good") == {1: "AVAILABLE"}
+    later = half(1, name="later")
+    reloadable.reload(model_config("nowhere", nowhere, "specific 1"), model_config("later", later))
+    assert reloadable.states("later") == {1: "AVAILABLE"}
+
+
 def test_base_path_that_vanishes_unloads_nothing(reloadable: StandIn, half: Half, models: Path) -> None:
     """A base path that is gone leaves its model served, and holds up news of every other model."""
     base, other = half(1), half(1, name="other")

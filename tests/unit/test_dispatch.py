@@ -1,15 +1,37 @@
 """The path of a request, over fakes: validate, look into the cache, call the model server, store the answer."""
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 import pytest
 
 from fakes import FakeBackend, FakeCache
+from portico import dispatch as module
 from portico.cache_key import cache_key
 from portico.dispatch import CacheStatus, Dispatcher
-from portico.errors import DeadlineExceeded, InferenceFailed, InvalidRequest, ModelNotFound, ModelNotReady
+from portico.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InvalidRequest,
+    ModelNotFound,
+    ModelNotReady,
+    ServableLost,
+)
 from portico.inference import InferenceRequest, InferenceResponse, Tensor
-from portico.routing import LiveRoutes, Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
+from portico.routing import (
+    CallPolicy,
+    LiveRoutes,
+    Model,
+    Route,
+    RouteTable,
+    Server,
+    Signature,
+    State,
+    TensorSpec,
+    Version,
+)
 
 SIGNATURES = {"serving_default": Signature((TensorSpec("x", "INT8", (1,)),), (TensorSpec("y", "INT8", (1,)),))}
 IRIS = Route("iris", "1", Server.TF_SERVING, "iris--a", "1", "print", SIGNATURES)
@@ -162,3 +184,91 @@ async def test_before_the_first_snapshot() -> None:
     routes.replace(RouteTable())
     with pytest.raises(ModelNotFound, match="repository is empty"):
         dispatcher.resolve("iris")
+
+
+@pytest.mark.parametrize("policy", [CallPolicy(cache=False), CallPolicy(stateful=True)])
+async def test_a_policy_keeps_a_model_out_of_the_cache(
+    dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache, policy: CallPolicy
+) -> None:
+    """Each call of a model that says so, or that keeps state, reaches the model server."""
+    route = replace(IRIS, policy=policy)
+    statuses = [(await dispatcher.infer(route, REQUEST, soon())).cache for _ in range(2)]
+    assert (statuses, len(tf_serving.calls), cache.entries) == ([CacheStatus.BYPASS] * 2, 2, {})
+
+
+async def test_a_policy_says_how_long_answers_are_kept(dispatcher: Dispatcher, cache: FakeCache) -> None:
+    """In place of what the stack says."""
+    await dispatcher.infer(replace(IRIS, policy=CallPolicy(cache_ttl=7)), REQUEST, soon())
+    (expires, _) = cache.entries[cache_key(IRIS, REQUEST)]
+    assert expires <= monotonic() + 7
+
+
+async def test_a_policy_says_how_long_a_call_may_take(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """The shorter of the client's deadline and the policy's timeout holds."""
+    await dispatcher.infer(replace(IRIS, policy=CallPolicy(timeout=5.0)), REQUEST, soon())
+    await dispatcher.infer(replace(IRIS, policy=CallPolicy(timeout=500.0)), replace(REQUEST, outputs=("y",)), soon())
+    (_, _, first), (_, _, second) = tf_serving.calls
+    assert first <= 5 < second <= 60
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOST_PAUSES", (0.0,) * 3)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_model_that_a_replica_has_lost_is_asked_for_again(tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """By the route of that moment, whose answer is kept under that route's content alone."""
+    newer = replace(IRIS, servable="iris--b", fingerprint="other print")
+    routes = LiveRoutes(TABLE)
+    tf_serving.servables = {"iris--b": answer}
+
+    def lost(request: InferenceRequest) -> InferenceResponse:
+        version = Version("1", State.READY, route=newer)
+        routes.replace(RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": version})}))
+        raise ServableLost("restarted")
+
+    tf_serving.servables["iris--a"] = lost
+    found = await Dispatcher(routes, {Server.TF_SERVING: tf_serving}, cache).infer(IRIS, REQUEST, soon())
+    assert (found.route, found.response) == (newer, answer(REQUEST))
+    assert list(cache.entries) == [cache_key(newer, REQUEST)]
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_model_that_stays_lost_is_an_error(tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """After a few attempts the client gets the reason; nothing is kept."""
+    tf_serving.servables = {}
+    dispatcher = Dispatcher(LiveRoutes(TABLE), {Server.TF_SERVING: tf_serving}, cache)
+    with pytest.raises(ServableLost):
+        await dispatcher.infer(IRIS, REQUEST, soon())
+    assert (len(tf_serving.calls), cache.entries) == (4, {})
+
+
+async def test_no_attempt_is_made_after_the_deadline(tf_serving: FakeBackend) -> None:
+    """A client's deadline ends the attempts, however many are left."""
+    tf_serving.servables = {}
+    dispatcher = Dispatcher(LiveRoutes(TABLE), {Server.TF_SERVING: tf_serving}, None)
+    with pytest.raises(ServableLost):
+        await dispatcher.infer(IRIS, REQUEST, monotonic() + 0.02)
+    assert len(tf_serving.calls) == 2
+
+
+@pytest.mark.parametrize("model", [answer, fail])
+async def test_what_calls_use_is_known(
+    tf_serving: FakeBackend, model: Callable[[InferenceRequest], InferenceResponse]
+) -> None:
+    """While a call is under way its servable is in use, also when no route leads there any more; then it is not."""
+    routes = LiveRoutes(TABLE)
+    seen = []
+
+    def look(request: InferenceRequest) -> InferenceResponse:
+        seen.append(routes.leftover())
+        routes.replace(RouteTable())
+        seen.append(routes.leftover())
+        return model(request)
+
+    tf_serving.servables = {"iris--a": look}
+    dispatcher = Dispatcher(routes, {Server.TF_SERVING: tf_serving}, None)
+    with contextlib.suppress(InferenceFailed):
+        await dispatcher.infer(IRIS, REQUEST, soon())
+    assert [*seen, routes.leftover()] == [frozenset(), frozenset({"iris--a"}), frozenset()]

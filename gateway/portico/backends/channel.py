@@ -11,9 +11,9 @@ from portico.errors import (
     DeadlineExceeded,
     InferenceFailed,
     InvalidRequest,
-    ModelNotReady,
     Overloaded,
     PorticoError,
+    ServableLost,
     TooLarge,
     Unavailable,
 )
@@ -41,6 +41,10 @@ def _too_large(text: str, max_bytes: int) -> PorticoError:
     return TooLarge(max_bytes) if "larger than max" in text else Overloaded(text)
 
 
+RETRY_ON_RESET = "x-envoy-retry-on", "reset"
+"""Header that lets Envoy send a call again, to another replica, when the connection broke before an answer. Only for
+models that keep no state: the lost replica may have worked on the call."""
+
 _ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
@@ -67,7 +71,7 @@ def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise _too_large(text, max_bytes) from error
     if code is grpc.StatusCode.NOT_FOUND:
-        raise ModelNotReady(restarted(server)) from error
+        raise ServableLost(restarted(server)) from error
     if code is grpc.StatusCode.UNAVAILABLE:
         # The text holds addresses inside the stack: for its log, not for clients.
         log.debug("%s cannot be reached: %s", server, text)

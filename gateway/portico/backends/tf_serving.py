@@ -2,7 +2,7 @@
 
 import grpc
 
-from portico.backends.channel import raise_ours
+from portico.backends.channel import RETRY_ON_RESET, raise_ours
 from portico.codecs.tensorflow import decode_tensors, encode_tensor
 from portico.errors import InferenceFailed, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse
@@ -36,7 +36,8 @@ class TFServing:
         for tensor in request.inputs:
             message.inputs[tensor.name].CopyFrom(encode_tensor(tensor))
         try:
-            answer = await self._predict(message, timeout=timeout)
+            retry = None if route.policy.stateful else (RETRY_ON_RESET,)
+            answer = await self._predict(message, timeout=timeout, metadata=retry)
         except grpc.aio.AioRpcError as error:
             raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
         try:

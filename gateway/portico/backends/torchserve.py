@@ -57,7 +57,7 @@ class TorchServe:
         return raw_response(answer.prediction, "")
 
     async def _by_rest(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
-        body, content_type = request_body(request)
+        body, content_type = request_body(request, route.policy.wire)
         url = f"{self._base}/predictions/{route.servable}/{route.servable_version}"
         limits = aiohttp.ClientTimeout(total=timeout)
         try:

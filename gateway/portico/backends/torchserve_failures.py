@@ -13,9 +13,9 @@ from portico.backends.channel import restarted
 from portico.errors import (
     InferenceFailed,
     InvalidRequest,
-    ModelNotReady,
     Overloaded,
     PorticoError,
+    ServableLost,
     TooLarge,
     Unavailable,
 )
@@ -27,8 +27,8 @@ _LONGEST = 500
 """Characters of a handler's own error body that a client is told."""
 
 _BY_CLASS: Mapping[str, tuple[Callable[[str], PorticoError], grpc.StatusCode]] = {
-    "ModelNotFoundException": (lambda _: ModelNotReady(_RESTARTED), grpc.StatusCode.NOT_FOUND),
-    "ModelVersionNotFoundException": (lambda _: ModelNotReady(_RESTARTED), grpc.StatusCode.NOT_FOUND),
+    "ModelNotFoundException": (lambda _: ServableLost(_RESTARTED), grpc.StatusCode.NOT_FOUND),
+    "ModelVersionNotFoundException": (lambda _: ServableLost(_RESTARTED), grpc.StatusCode.NOT_FOUND),
     # No worker yet, or none whose queue has room.
     "ServiceUnavailableException": (Unavailable, grpc.StatusCode.UNAVAILABLE),
 }

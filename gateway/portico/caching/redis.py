@@ -52,19 +52,19 @@ class RedisCache:
         self._circuit.succeeded(monotonic())
         return stored.load(value) if isinstance(value, bytes) else None
 
-    async def put(self, key: bytes, response: InferenceResponse) -> None:
+    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
         """Returns at once; the write goes on beside the request. Nothing is written while Redis fails."""
         size = sum(len(output.data) for output in response.outputs)
         if self._circuit.is_open or size > MAX_ENTRY or len(self._writes) >= MAX_WRITES:
             return
-        task = asyncio.create_task(self._write(key, response))
+        task = asyncio.create_task(self._write(key, response, ttl or self._ttl))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-    async def _write(self, key: bytes, response: InferenceResponse) -> None:
+    async def _write(self, key: bytes, response: InferenceResponse, ttl: int) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._redis.set(NAMESPACE + key, stored.dump(response), ex=self._ttl)
+                await self._redis.set(NAMESPACE + key, stored.dump(response), ex=ttl)
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("an answer was not kept: %s", error)
         except Exception:

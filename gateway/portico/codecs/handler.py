@@ -1,8 +1,8 @@
 """Tensors ↔ what a TorchServe handler reads and writes: a body with a content type.
 
 Going in, one BYTES element is the body as it is, and numbers become JSON. Coming out, JSON of numbers becomes tensors,
-one for each key of an object, and anything else stays BYTES. Used by the TorchServe backend, and by protocols that
-speak in tensors.
+one for each key of an object, and anything else stays BYTES. A model's policy may say another form (`routing.Wire`).
+Used by the TorchServe backend, and by protocols that speak in tensors.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from portico.codecs import json_values
-from portico.errors import InvalidRequest, NotRepresentable
+from portico.codecs import json_values, kserve_v1, open_inference
+from portico.errors import InferenceFailed, InvalidRequest, NotRepresentable
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
+from portico.routing import Wire
 
 BODY = "body"
 """Name of the one tensor that holds a raw body, going in as well as coming out."""
@@ -55,61 +56,97 @@ def _is_raw(response: InferenceResponse) -> bool:
     return tensors == [(BODY, "BYTES", (1,))]
 
 
-def request_body(request: InferenceRequest) -> tuple[bytes, str]:
-    """The (body, content type) that a request is sent to a handler with.
+def request_body(request: InferenceRequest, wire: Wire = Wire.AUTO) -> tuple[bytes, str]:
+    """The (body, content type) that a request is sent to a handler with. `wire` is for tensors: a body goes as it is.
 
     Raises InvalidRequest where there is no such form: no inputs, bytes that are no text, a content type that is none.
     """
-    if len(request.inputs) == 1 and request.inputs[0].datatype == "BYTES" and request.inputs[0].shape in ((), (1,)):
-        (body,) = unpack_bytes(request.inputs[0].data)
-        content_type = request.content_type or "application/octet-stream"
-        if not (content_type.isascii() and content_type.isprintable()):
-            raise InvalidRequest(f"The content type {content_type!r} is none.")
-        return body, content_type
+    if not request.inputs:
+        raise InvalidRequest("The request has no inputs.")
+    body = _sole_element(request)
+    if body is not None and (request.form is Form.BODY or wire in (Wire.AUTO, Wire.RAW)):
+        return body, _checked(request.content_type or "application/octet-stream")
+    if wire is Wire.RAW:
+        raise InvalidRequest(
+            "The model takes one body ('wire: raw' in its policy): give one input, BYTES with one element."
+        )
     try:
-        values = {tensor.name: _json_value(tensor) for tensor in request.inputs}
+        return json_values.render_numbers(_written(request.inputs, wire)), JSON
     except NotRepresentable as error:
         raise InvalidRequest(str(error)) from error
-    if not values:
-        raise InvalidRequest("The request has no inputs.")
-    value = next(iter(values.values())) if len(values) == 1 else values
-    return json_values.render_numbers(value), JSON
 
 
-def _json_value(tensor: Tensor) -> Any:
-    if tensor.datatype == "BYTES":
-        return json_values.nested_text(tensor)
-    return json_values.array_of(tensor) if tensor.shape else json_values.array_of(tensor).item()
+def _sole_element(request: InferenceRequest) -> bytes | None:
+    """The one element of the one input, if that is all there is."""
+    if len(request.inputs) != 1 or request.inputs[0].datatype != "BYTES" or request.inputs[0].shape not in ((), (1,)):
+        return None
+    (element,) = unpack_bytes(request.inputs[0].data)
+    return element
 
 
-def tensors_of(response: InferenceResponse, wanted: tuple[str, ...] = ()) -> tuple[Tensor, ...]:
-    """The outputs of an answer, those that are `wanted` or all; a handler's JSON is taken apart into tensors.
+def _checked(content_type: str) -> str:
+    if not (content_type.isascii() and content_type.isprintable()):
+        raise InvalidRequest(f"The content type {content_type!r} is none.")
+    return content_type
 
-    Raises InvalidRequest for a wanted output that there is not.
+
+def _written(inputs: tuple[Tensor, ...], wire: Wire) -> Any:
+    if wire is Wire.KSERVE_V1:
+        return {"instances": kserve_v1.instances(inputs)}
+    if wire is Wire.KSERVE_V2:
+        return {"inputs": [open_inference.encode_tensor(tensor) for tensor in inputs]}
+    values = {tensor.name: json_values.nested(tensor) for tensor in inputs}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def tensors_of(response: InferenceResponse, wanted: tuple[str, ...] = (), wire: Wire = Wire.AUTO) -> tuple[Tensor, ...]:
+    """The outputs of an answer, those that are `wanted` or all; a handler's body is taken apart as its `wire` says.
+
+    Raises InvalidRequest for a wanted output that there is not, InferenceFailed for an answer that is not of the wire.
     """
-    outputs = {output.name: output for output in _parts(response)}
+    outputs = {output.name: output for output in _parts(response, wire)}
     missing = [name for name in wanted if name not in outputs]
     if missing:
         raise InvalidRequest(f"The model has no output '{missing[0]}'. Its outputs: {', '.join(outputs)}.")
     return tuple(outputs[name] for name in outputs if not wanted or name in wanted)
 
 
-def _parts(response: InferenceResponse) -> tuple[Tensor, ...]:
+def _parts(response: InferenceResponse, wire: Wire) -> tuple[Tensor, ...]:
     """A handler's answer in tensors: whole numbers INT64, others FP64, as JSON knows no other; text BYTES.
 
-    An answer that is not JSON, or whose JSON is no tensor, stays the one BYTES tensor that it is.
+    An answer that is not JSON, or whose JSON is no tensor, stays the one BYTES tensor that it is; only in KServe's
+    forms it has to be what they say.
     """
-    if not _is_raw(response):
+    if wire is Wire.RAW or not _is_raw(response):
         return response.outputs
     try:
         value = json_values.parse(body_of(response))
-    except InvalidRequest:
+        if wire is Wire.KSERVE_V2:
+            return _open_inference_outputs(value)
+        if wire is Wire.KSERVE_V1:
+            value = kserve_v1.columns(value)
+    except InvalidRequest as error:
+        if wire in (Wire.KSERVE_V1, Wire.KSERVE_V2):
+            raise InferenceFailed(
+                f"The handler's answer is not of the form '{wire}', as its policy says: {error}"
+            ) from error
         return response.outputs
     named = value if isinstance(value, dict) and value else {"output": value}
     tensors = [_tensor(str(name), element) for name, element in named.items()]
     if None in tensors:
         return response.outputs
     return tuple(tensor for tensor in tensors if tensor is not None)
+
+
+def _open_inference_outputs(value: Any) -> tuple[Tensor, ...]:
+    """The tensors of {"outputs": […]}. Raises InvalidRequest."""
+    try:
+        tensors = open_inference.decode_tensors(value if isinstance(value, dict) else {}, "outputs")
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error).removeprefix("Input ")) from error
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise InvalidRequest("two outputs have one name.")
+    return tensors
 
 
 def _tensor(name: str, value: Any) -> Tensor | None:

@@ -7,6 +7,8 @@ does.
 
 import json
 import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
@@ -194,6 +196,28 @@ def _strings(name: str, kinds: frozenset[type], values: list[Any]) -> bytes:
     return pack_bytes(value if isinstance(value, bytes) else value.encode() for value in values)
 
 
+def from_base64(name: str, value: Any) -> Any:
+    """The value of an input with each {"b64": "…"} in place replaced by the bytes it stands for, as TF Serving has it.
+
+    Raises InvalidRequest for what is no base64.
+    """
+    try:
+        return _from_base64(name, value)
+    except RecursionError:
+        raise InvalidRequest(f"Input '{name}': its lists are nested too deep.") from None
+
+
+def _from_base64(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_base64(name, element) for element in value]
+    if isinstance(value, dict) and value.keys() == {"b64"}:
+        try:
+            return b64decode(value["b64"], validate=True)
+        except (Base64Error, TypeError, ValueError):
+            raise InvalidRequest(f"Input '{name}': its b64 is not base64.") from None
+    return value
+
+
 def array_of(tensor: Tensor) -> "np.ndarray[Any, Any]":
     """A tensor's numbers in its shape, without a copy; BF16 comes as FP32. Not for BYTES.
 
@@ -206,9 +230,27 @@ def array_of(tensor: Tensor) -> "np.ndarray[Any, Any]":
     return _shaped(flat, tensor)
 
 
+def nested(tensor: Tensor) -> Any:
+    """A tensor's values, nested as its shape says, ready to be rendered. Raises NotRepresentable."""
+    if tensor.datatype == "BYTES":
+        return nested_text(tensor)
+    return array_of(tensor) if tensor.shape else array_of(tensor).item()
+
+
 def nested_text(tensor: Tensor) -> Any:
     """A BYTES tensor's elements as text, nested as its shape says. Raises NotRepresentable."""
-    return _shaped(np.array(text_of(tensor), dtype=object), tensor).tolist()
+    return _nested(list(text_of(tensor)), tensor)
+
+
+def nested_base64(tensor: Tensor) -> Any:
+    """A BYTES tensor's elements as {"b64": "…"}, nested as its shape says. Raises NotRepresentable."""
+    return _nested([{"b64": b64encode(element).decode()} for element in unpack_bytes(tensor.data)], tensor)
+
+
+def _nested(elements: list[Any], tensor: Tensor) -> Any:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return _shaped(array, tensor).tolist()
 
 
 def _shaped(flat: "np.ndarray[Any, Any]", tensor: Tensor) -> "np.ndarray[Any, Any]":

@@ -10,7 +10,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from portico.controller.scan import Rejected, is_version
+from portico.controller.fingerprint import open_file
+from portico.controller.rejected import Rejected
+from portico.controller.scan import is_version
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -26,7 +28,7 @@ def archive_version(path: Path) -> str:
     Raises Rejected with the reason for what TorchServe could not load, or should not; OSError if it cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             _check_size(members)
             for member in members:

@@ -1,44 +1,87 @@
-"""What differs between two route tables, in words: one line per model and version. Called by the reconcile loop for
-its log.
-"""
+"""What differs between two route tables, in words: one line per model and version. Called by the journal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
 
 from portico.routing import Model, RouteTable, Version
 
 
-def changes(old: RouteTable, new: RouteTable, ages: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    """(model, version, what happened to it, how long that took, and why) for everything that is not as it was.
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """How long each phase of a swap took, in seconds, from the first look that found the files as they are."""
 
-    `ages` says how many seconds ago the files of a servable came, by its name.
-    """
+    settle: float
+    judge: float
+    load: float
+    flip: float
+
+    @classmethod
+    def of_times(cls, since: float, settled: float, judged: float, loaded: float, flipped: float) -> "Swap":
+        """From points in time. What was loaded before it was judged again took no time to load."""
+        ends = (since, max(since, settled), max(settled, judged), max(judged, loaded), max(loaded, flipped))
+        return cls(*(later - earlier for earlier, later in pairwise(ends)))
+
+    def phases(self) -> Iterable[tuple[str, float]]:
+        """(phase, seconds) in their order."""
+        return ((phase.name, getattr(self, phase.name)) for phase in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One model's version is not as it was. `what` is one word for it, `why` what is known besides."""
+
+    model: str
+    version: str
+    what: str
+    why: str = ""
+    swap: Swap | None = None
+
+    def __str__(self) -> str:
+        text = f"model {self.model} version {self.version or '?'}: {self.what}"
+        if self.swap:
+            phases = list(self.swap.phases())
+            total = sum(seconds for _, seconds in phases)
+            text += f" in {total:.2f} s ({', '.join(f'{phase} {seconds:.2f} s' for phase, seconds in phases)})"
+        return f"{text}: {self.why}" if self.why else text
+
+
+def changes(old: RouteTable, new: RouteTable, swaps: Mapping[str, Swap]) -> Iterator[Change]:
+    """Everything that is not as it was. `swaps` says how long it took to get a servable to its route, by its name."""
     for name in sorted(old.models.keys() | new.models.keys()):
         before, after = old.models.get(name), new.models.get(name)
+        if before == after:
+            continue
         versions = [*(before.versions if before else ()), *(after.versions if after else ())]
         for version in dict.fromkeys(versions):
             if not version and after and version not in after.versions:
                 continue  # stood for files whose version was not known yet
-            text = _change(_version(before, version), _version(after, version), ages)
-            if text:
-                yield name, version, text
+            change = _change(name, version, _version(before, version), _version(after, version), swaps)
+            if change:
+                yield change
         if before and after and after.default and before.default != after.default:
-            yield name, after.default, f"is the default now, after {before.default or 'none'}"
+            yield Change(name, after.default, "default", f"after {before.default or 'none'}")
+        for label in sorted(after.labels if after else ()):
+            assert after
+            was = before.labels.get(label) if before else None
+            if was != after.labels[label]:
+                yield Change(name, after.labels[label], "labelled", f"{label}, after {was or 'none'}")
 
 
 def _version(model: Model | None, version: str) -> Version | None:
     return model.versions.get(version) if model else None
 
 
-def _change(before: Version | None, after: Version | None, ages: Mapping[str, float]) -> str:
+def _change(
+    model: str, version: str, before: Version | None, after: Version | None, swaps: Mapping[str, Swap]
+) -> Change | None:
     if after is None:
-        return "no longer served" if before and before.route else "no longer there"
-    reason = f": {after.reason}" if after.reason else ""
+        return Change(model, version, "removed")
     if before and (before.state, before.reason, before.route) == (after.state, after.reason, after.route):
-        return ""
+        return None
     old_route = before.route if before else None
     if after.route is None or (old_route and old_route.servable == after.route.servable):
-        return f"{after.state.lower()}{reason}"
-    replaced = " in place of what was loaded before" if old_route else ""
-    age = ages.get(after.route.servable)
-    took = f", {age:.2f} s after its files came" if age is not None else ""
-    return f"{after.state.lower()}{replaced}{took}{reason}"
+        policy = old_route and after.route and old_route.policy != after.route.policy
+        return Change(model, version, "policy" if policy else after.state.lower(), after.reason)
+    what = "replaced" if old_route else after.state.lower()
+    return Change(model, version, what, after.reason, swaps.get(after.route.servable))

@@ -19,7 +19,8 @@ class FoundVersion:
     """A version as it lies there, not opened yet. `version` is empty where only the archive knows it.
 
     `path` is relative to the repository: the SavedModel's folder, or the archive. `newest` is the latest time stamp of
-    its files in seconds since the epoch. A `problem` says why it cannot be a version, whatever its files hold.
+    its files in seconds since the epoch. A `problem` says why it cannot be a version, whatever its files hold. With
+    `linked`, some of it lies behind a symbolic link: moving it in does not bring its files.
     """
 
     version: str
@@ -28,19 +29,28 @@ class FoundVersion:
     files: tuple[FileStamp, ...] = ()
     newest: float = 0.0
     problem: str = ""
+    linked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPolicy:
+    """A model's policy file, not opened yet; the fields are those of FoundVersion."""
+
+    path: str
+    files: tuple[FileStamp, ...] = ()
+    newest: float = 0.0
+    problem: str = ""
+    linked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A name in the repository with the versions below it. A `problem` concerns the name as a whole.
-
-    `policy` is the stamp of its policy file, whose name is relative to the repository; None if it has none.
-    """
+    """A name in the repository with the versions below it. A `problem` concerns the name as a whole."""
 
     name: str
     versions: tuple[FoundVersion, ...] = ()
     problem: str = ""
-    policy: FileStamp | None = None
+    policy: FoundPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +62,27 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
-    """A judged version: a `servable` that can be loaded, or a `problem`, or neither while its files still change.
+    """A judged version: a `servable` that can be loaded, or a `problem`, or neither while its files still
+    change or its model's policy is not known.
 
-    `since` is when the files were first seen like this (monotonic seconds).
+    Of its times, all monotonic seconds, `since` is when the files were first seen like this, `settled` when they
+    counted as settled, `judged` when their judgement ended; the last two are 0 before that.
     """
 
     version: str
     servable: Servable | None = None
     problem: str = ""
     since: float = field(default=0.0, compare=False)
+    settled: float = field(default=0.0, compare=False)
+    judged: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model's judged versions, oldest first. With a `problem` none of them may be loaded."""
+    """A model's judged versions, oldest first. With a `problem` none may be loaded anew, and what serves stays.
+
+    `policy` is the last one that could be read.
+    """
 
     name: str
     server: Server | None

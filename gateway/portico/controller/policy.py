@@ -1,5 +1,5 @@
-"""What a model's policy file (`model.yaml`) may say, and its reading. Called by `repository` for files that have
-settled; the rest of the controller knows the `Policy` alone.
+"""What a model's policy file (`model.yaml`) may say, as frozen data. `policy_file` reads it; the rest of the controller
+knows the `Policy` alone.
 """
 
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from portico.controller.servable import LoadOptions
-from portico.routing import CallPolicy
+from portico.routing import CallPolicy, Server, Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +26,16 @@ class Policy:
     warmup: str = ""
     options: LoadOptions = LoadOptions()
     calls: CallPolicy = CallPolicy()
+
+    def unfit(self, server: Server) -> str:
+        """Why a model of this server cannot have the policy, empty if it can."""
+        if server is Server.TORCHSERVE:
+            return ""
+        given = {
+            "workers": self.options.workers != LoadOptions().workers,
+            "max_batch_size": self.options.max_batch_size != LoadOptions().max_batch_size,
+            "batch_delay": self.options.batch_delay != LoadOptions().batch_delay,
+            "wire": self.calls.wire is not Wire.AUTO,
+        }
+        keys = ", ".join(f"'{key}'" for key, is_given in given.items() if is_given)
+        return keys and f"{keys} in its policy: only TorchServe has that, and this is a SavedModel; remove it"

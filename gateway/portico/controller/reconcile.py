@@ -1,24 +1,26 @@
 """The controller's loop: ask, look, plan, act, publish, again. All decisions are in `plan`; this keeps the clocks, the
-tasks and the log.
+order and the log.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from portico.acknowledgements import Acknowledgement
 from portico.backplane import BackplaneUnavailable
-from portico.controller.changes import changes
+from portico.controller.drain import Drain
+from portico.controller.fleet import Fleet
 from portico.controller.inventory import Inventory
-from portico.controller.loaders import Loader, LoaderError, LoadState, ReplicaUnreachable, Report, Status
-from portico.controller.memory import FIRST_RETRY, Failures, Key, Troubles
-from portico.controller.plan import Fleet, Load, Plan, Unload, plan, routes
+from portico.controller.journal import Journal
+from portico.controller.loaders import Loader, LoaderError, ReplicaUnreachable, Report
+from portico.controller.memory import FIRST_RETRY, Failures, Troubles
+from portico.controller.plan import Plan, plan, routes
 from portico.controller.servable import Servable
+from portico.controller.work import Warmer, Work
 from portico.routing import RouteTable, Server
 
-DRAIN = 2.0
-"""Seconds between a table that no longer routes to a servable and its unloading."""
 REPORT_TIMEOUT = 10.0
 """Seconds that all questions to one replica may take in one round."""
 
@@ -33,17 +35,42 @@ class Publisher(Protocol):
     async def newest(self, seen: str) -> tuple[str, RouteTable | None]: ...
 
 
+class Gateways(Protocol):
+    """What the gateways say; `acknowledgements.Acknowledgements` is one."""
+
+    async def all(self) -> Mapping[str, Acknowledgement]: ...
+
+    async def forget(self, name: str) -> None: ...
+
+
 class Repository(Protocol):
     """Where models lie; `repository.Repository` is one."""
 
+    @property
+    def next_look(self) -> float | None:
+        """Seconds until files may have settled that still change, None if there are none."""
+        ...
+
     async def look(self) -> Inventory: ...
+
+
+class Balancer(Protocol):
+    """What lets calls go to replicas; `endpoints.Endpoints` is one. Called in a thread."""
+
+    def write(self, server: Server, addresses: Iterable[str]) -> None: ...
+
+
+class Links(Protocol):
+    """What model servers load through; `stage.Stage` is one. Called in a thread."""
+
+    def keep(self, names: Collection[str]) -> None: ...
 
 
 class Reconciler:
     """Makes what lies in the repository what is served.
 
-    `interval`, `drain` and `retry` are seconds. `beat` is called once per round, setting `wake` starts the next one at
-    once. `absent` says why there is no server of a kind.
+    `interval` and `retry` are seconds. `beat` is called once per round, setting `wake` starts the next one at once.
+    `absent` says why there is no server of a kind.
     """
 
     def __init__(
@@ -51,31 +78,40 @@ class Reconciler:
         repository: Repository,
         loaders: Iterable[Loader],
         publisher: Publisher,
+        gateways: Gateways,
+        balancer: Balancer,
+        links: Links,
         *,
         interval: float,
-        drain: float = DRAIN,
+        drain: Drain | None = None,
         retry: float = FIRST_RETRY,
         beat: Callable[[], None] = lambda: None,
         absent: Mapping[Server, str] | None = None,
         wake: asyncio.Event | None = None,
+        warm: Warmer | None = None,
+        journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._loaders = {loader.server: loader for loader in loaders}
         self._publisher = publisher
+        self._gateways = gateways
+        self._balancer = balancer
+        self._links = links
         self._interval = interval
-        self._drain = drain
+        self._drain = drain or Drain()
         self._beat = beat
         self._clock = clock
         self._absent = {server: Fleet({}, problem) for server, problem in (absent or {}).items()}
+        self._wake = wake or asyncio.Event()
+        self._failures = Failures(retry, clock)
+        self._work = Work(self._loaders, self._failures, self._wake.set, warm, clock)
+        self._journal = journal or Journal(clock)
+        self._troubles = Troubles()
         self._published: RouteTable | None = None
         self._entry = ""
+        self._kept: set[str] = set()
         self._inventory: Inventory | None = None
-        self._tasks: dict[Key, tuple[asyncio.Task[None], LoadState]] = {}
-        self._failures = Failures(retry, clock)
-        self._unrouted: dict[str, float] = {}
-        self._troubles = Troubles()
-        self._wake = wake or asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Goes round until `stop` is set. What it started is cancelled then; servers finish what they are at."""
@@ -88,14 +124,15 @@ class Reconciler:
                 except Exception:
                     _log.exception("this round failed; the next one starts afresh")
                 woken = asyncio.create_task(self._wake.wait())
-                await asyncio.wait((stopped, woken), timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((stopped, woken), timeout=self._pause(), return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
         finally:
             stopped.cancel()
-            tasks = [task for task, _ in self._tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._work.close()
+
+    def _pause(self) -> float:
+        ends = (self._interval, self._repository.next_look, self._drain.next(self._clock()))
+        return min(seconds for seconds in ends if seconds is not None)
 
     async def round(self) -> None:
         """One round. Trouble with a part of the stack is logged once, and the round goes as far as it can."""
@@ -111,9 +148,12 @@ class Reconciler:
         if self._inventory is None:
             return
         self._failures.forget_old()
-        decided = plan(self._inventory, fleets, published, self._drained(published, fleets))
-        self._act(decided)
+        decided = plan(self._inventory, fleets, published, await self._drained(published, fleets))
+        for action in decided.actions:
+            self._work.start(action)
+        await self._rotate(decided)
         await self._publish(published, decided.table)
+        await self._tidy(decided, fleets)
 
     async def _look(self) -> Inventory | None:
         try:
@@ -133,7 +173,8 @@ class Reconciler:
             return self._published
         self._troubles.end("Redis")
         if self._published is None:
-            self._published = table or RouteTable()
+            # Gateways may know a table that Redis has lost; none of theirs has a revision as high as this one.
+            self._published = table or RouteTable(revision=int(time.time()))
             self._entry = entry if table else ""
         elif entry != self._entry:
             self._entry = ""
@@ -148,115 +189,91 @@ class Reconciler:
         except BackplaneUnavailable as error:
             self._troubles.tell("Redis", str(error))
             return
-        for model, version, what in changes(published, table, self._ages()):
-            _log.info("model %s version %s: %s", model, version or "?", what)
+        assert self._inventory
+        self._journal.published(published, table, self._inventory, self._work.loaded)
         self._published = table
         self._wake.set()
 
-    def _ages(self) -> dict[str, float]:
-        """Seconds since the files of each servable came."""
-        now = self._clock()
-        models = self._inventory.models.values() if self._inventory else ()
-        found = (version for model in models for version in model.versions)
-        return {version.servable.name: now - version.since for version in found if version.servable}
+    async def _rotate(self, decided: Plan) -> None:
+        for server, addresses in decided.rotation.items():
+            try:
+                await asyncio.to_thread(self._balancer.write, server, addresses)
+            except OSError as error:
+                self._troubles.tell(f"rotation of {server}", f"the replicas of {server} cannot be written: {error}")
+            else:
+                self._troubles.end(f"rotation of {server}")
+
+    async def _tidy(self, decided: Plan, fleets: Mapping[Server, Fleet]) -> None:
+        """Takes away links that nobody can need: every replica answered, and none has anything of that name."""
+        if any(report is None for fleet in fleets.values() for report in fleet.replicas.values()):
+            return
+        if any(not fleet.replicas for fleet in fleets.values() if fleet not in self._absent.values()):
+            return
+        assert self._inventory
+        names = {name for fleet in fleets.values() for report in fleet.reports().values() for name in report}
+        names |= {servable.name for servable in _known(decided.table, self._inventory)}
+        if names == self._kept:
+            return
+        self._work.keep(names)
+        try:
+            await asyncio.to_thread(self._links.keep, names)
+        except OSError as error:
+            self._troubles.tell("stage", f"old links cannot be removed: {error}")
+        else:
+            self._kept = names
+            self._troubles.end("stage")
 
     async def _ask(self, published: RouteTable, lying: Inventory) -> dict[Server, Fleet]:
         known = _known(published, lying)
-        fleets = await asyncio.gather(*(self._fleet(loader, known) for loader in self._loaders.values()))
+        routed = {route.servable for route in routes(published)}
+        fleets = await asyncio.gather(*(self._fleet(loader, known, routed) for loader in self._loaders.values()))
         return {**self._absent, **dict(zip(self._loaders, fleets, strict=True))}
 
-    async def _fleet(self, loader: Loader, known: Iterable[Servable]) -> Fleet:
+    async def _fleet(self, loader: Loader, known: Iterable[Servable], routed: set[str]) -> Fleet:
         try:
             addresses = await loader.replicas()
         except ReplicaUnreachable as error:
             self._troubles.tell(loader.server.display_name, str(error))
             return Fleet({}, f"{loader.server.display_name} cannot be found")
         self._troubles.end(loader.server.display_name)
-        known = [servable for servable in known if servable.server is loader.server]
-        reports = await asyncio.gather(*(self._report(loader, address, known) for address in addresses))
+        mine = {servable.name: servable for servable in known if servable.server is loader.server}
+        reports = await asyncio.gather(*(self._report(loader, address, mine, routed) for address in addresses))
         # Clients read it: the addresses stay in the log.
         reached = any(found is not None for found in reports)
         problem = "" if reached else f"{loader.server.display_name} cannot be reached"
         return Fleet(dict(zip(addresses, reports, strict=True)), problem)
 
-    async def _report(self, loader: Loader, address: str, known: Iterable[Servable]) -> Report | None:
-        """What a replica has, with what this controller knows besides: what it is doing there, and what failed."""
+    async def _report(
+        self, loader: Loader, address: str, known: Mapping[str, Servable], routed: set[str]
+    ) -> Report | None:
+        """What a replica has, with what this controller knows besides."""
         try:
             async with asyncio.timeout(REPORT_TIMEOUT):
-                found = dict(await loader.report(address, known))
+                report = await loader.report(address, known.values())
         except (LoaderError, TimeoutError) as error:
             self._troubles.tell(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
-            self._failures.clear_replica(address)
+            self._work.forget(address)
             return None
         except Exception:
             _log.exception("%s at %s: its report cannot be read", loader.server, address)
             return None
         self._troubles.end(address)
-        for name, reason in self._failures.at(address).items():
-            found.setdefault(name, Status(LoadState.FAILED, reason))
-        for (where, name), (_, state) in self._tasks.items():
-            if where == address and (state is LoadState.UNLOADING or name not in found):
-                found[name] = Status(state)
-        return found
+        return self._work.complete(address, report, known, routed)
 
-    def _drained(self, published: RouteTable, fleets: Mapping[Server, Fleet]) -> set[str]:
-        """The loaded names that the table in force has not routed to for a while."""
-        now = self._clock()
+    async def _drained(self, published: RouteTable, fleets: Mapping[Server, Fleet]) -> set[str]:
+        """The loaded names that no request uses any more; none as long as the gateways cannot be heard."""
         routed = {route.servable for route in routes(published)}
         reports = (report for fleet in fleets.values() for report in fleet.reports().values())
         idle = {name for report in reports for name in report} - routed
-        self._unrouted = {name: self._unrouted.get(name, now) for name in idle}
-        return {name for name, since in self._unrouted.items() if now - since >= self._drain}
-
-    def _act(self, decided: Plan) -> None:
-        for action in decided.actions:
-            name = action.servable.name if isinstance(action, Load) else action.name
-            key = (action.address, name)
-            if key in self._tasks or self._failures.waits(key):
-                continue
-            state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
-            work = self._load(action, key) if isinstance(action, Load) else self._unload(action)
-            task = asyncio.create_task(work, name=f"{state} {name}")
-            self._tasks[key] = task, state
-            task.add_done_callback(lambda _, key=key: self._done(key))  # type: ignore[misc]
-
-    def _done(self, key: Key) -> None:
-        del self._tasks[key]
-        self._wake.set()
-
-    async def _load(self, action: Load, key: Key) -> None:
-        servable, started = action.servable, self._clock()
-        where = f"model {servable.model} version {servable.version} in {servable.server} at {action.address}"
         try:
-            await self._loaders[servable.server].load(action.address, servable)
-        except ReplicaUnreachable as error:
-            _log.warning("%s: not loaded: %s", where, error)
-            return
-        except LoaderError as error:
-            self._failures.note(key, str(error))
-            _log.error("%s: failed after %.2f s: %s", where, self._clock() - started, error)
-            return
-        except Exception as error:
-            self._failures.note(key, "the controller could not load it; its log says why")
-            _log.exception("%s: failed: %s", where, error)
-            return
-        self._failures.clear(key)
-        _log.info("%s: loaded as %s in %.2f s", where, servable.name, self._clock() - started)
-
-    async def _unload(self, action: Unload) -> None:
-        started = self._clock()
-        try:
-            await self._loaders[action.server].unload(action.address, action.name)
-        except LoaderError as error:
-            self._failures.note((action.address, action.name), str(error))
-            _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
-            return
-        except Exception as error:
-            self._failures.note((action.address, action.name), str(error))
-            _log.exception("%s in %s at %s: not unloaded", action.name, action.server, action.address)
-            return
-        took = self._clock() - started
-        _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)
+            silent = self._drain.hear(await self._gateways.all(), self._clock())
+            for name in silent:
+                _log.warning("a gateway has been silent for too long: its calls are no longer waited for")
+                await self._gateways.forget(name)
+        except BackplaneUnavailable as error:
+            self._troubles.tell("Redis", str(error))
+            return set()
+        return self._drain.drained(idle, published.revision, self._clock())
 
 
 def _known(published: RouteTable, lying: Inventory) -> list[Servable]:

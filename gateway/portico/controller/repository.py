@@ -1,110 +1,205 @@
-"""The model repository as the reconcile loop sees it: scanned, settled, judged. Reading large files goes on beside the
-loop, and each file is read once per change.
+"""The model repository as the reconcile loop sees it: scanned, settled, judged. Reading files goes on beside the loop,
+and each file is read once per change.
 """
 
 import asyncio
-import logging
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
-from portico.controller.archive import archive_version
-from portico.controller.fingerprint import fingerprint
-from portico.controller.inventory import FileStamp, FoundVersion, Inventory, ModelFiles, VersionFiles
-from portico.controller.saved_model import check_saved_model
-from portico.controller.scan import Rejected, reason, scan
-from portico.controller.servable import Servable, version_key
+from portico.controller.inventory import FileStamp, Inventory, Listing, ModelFiles, VersionFiles
+from portico.controller.judge import JudgedPolicy, Judgement, judge, judge_policy, named
+from portico.controller.policy import Policy
+from portico.controller.recheck import Recheck
+from portico.controller.scan import scan
+from portico.controller.servable import LoadOptions, Servable, version_key
 from portico.controller.settle import SeenModel, SeenVersion, Settler
 from portico.routing import Server
 
 READERS = 2
-"""Threads that judge files."""
+"""Threads that judge files; and as many again for large ones, so that these hold nothing up."""
+LARGE = 64 << 20
+"""Bytes."""
 PATIENCE = 0.2
-"""Seconds that one look waits for files to be judged; what takes longer is in a later look."""
+"""Seconds that a look waits for files that it begins to read; what takes longer is in a later look."""
 
-_Key = tuple[str, str, tuple[FileStamp, ...]]
+_Key = tuple[str, tuple[FileStamp, ...]]
+_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
-_log = logging.getLogger(__name__)
 
+@dataclass(slots=True)
+class _Model:
+    """What is known of one model. `policy` is the last one that could be read, None until one could; the default where
+    none lies. With `final`, `files` holds until something else is seen.
+    """
 
-def judge(root: Path, model: str, found: FoundVersion) -> VersionFiles:
-    """Opens the files of one version. Blocks; whatever is wrong with them becomes the version's problem."""
-    path = root / found.path
-    try:
-        if found.server is Server.TF_SERVING:
-            check_saved_model(found.files)
-            served = found.version
-        else:
-            served = archive_version(path)
-        digest = fingerprint(path, found.files)
-    except (OSError, Rejected) as error:
-        return VersionFiles(found.version, problem=reason(error))
-    except Exception as error:
-        # Files are untrusted, and the libraries that read them raise what they like.
-        _log.exception("%s cannot be judged", found.path)
-        return VersionFiles(found.version, problem=f"its files are damaged: {type(error).__name__}")
-    version = found.version or served
-    return VersionFiles(version, Servable.of_files(model, version, found.server, served, found.path, digest))
+    at_start: bool
+    seen: SeenModel | None = None
+    policy: Policy | None = None
+    warmup: str = ""
+    judging: dict[_Key, asyncio.Future[Judgement]] = field(default_factory=dict)
+    reading: tuple[_Key, asyncio.Future[JudgedPolicy]] | None = None
+    files: ModelFiles | None = None
+    final: bool = False
 
 
 class Repository:
-    """Looks at a folder again and again. `wake` is called when a judgement has come that a look did not wait for."""
+    """Looks at a folder again and again.
 
-    def __init__(self, root: Path, settle: float, wake: Callable[[], None]) -> None:
+    `settle` is in seconds. `wake` is called when a judgement has come that a look did not wait for. `arrived` gives the
+    paths, relative to `root`, that were moved in since it was last asked.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settle: float,
+        wake: Callable[[], None],
+        arrived: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._root = root
         self._settler = Settler(settle)
         self._wake = wake
-        self._judged: dict[_Key, asyncio.Future[VersionFiles]] = {}
+        self._arrived = arrived
+        self._listing = Listing()
+        self._recheck = Recheck()
+        self._models: dict[str, _Model] = {}
+        self._looked = False
+        self._begun: list[asyncio.Future[Any]] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="judge")
+        self._large = ThreadPoolExecutor(READERS, thread_name_prefix="judge-large")
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds from now until something may have settled although no file changes; None if nothing will."""
+        due = self._settler.due
+        return None if due is None else max(0.0, due - time.monotonic())
 
     async def look(self) -> Inventory:
         """What should be served now. Raises OSError if the repository itself cannot be read."""
-        listing = await asyncio.to_thread(scan, self._root)
-        settled = self._settler.observe(listing, time.monotonic(), time.time())
-        wanted = self._start_judging(settled.values())
-        running = [future for future in wanted.values() if not future.done()]
-        if running:
-            await asyncio.wait(running, timeout=PATIENCE)
-        for future in running:
-            if not future.done():
-                future.add_done_callback(lambda _: self._wake())
-        return Inventory({name: self._files(model) for name, model in settled.items()})
+        # Asked before the scan begins: what is moved in while it goes on may be seen half replaced.
+        arrived, started = self._arrived(), time.monotonic()
+        self._listing = await asyncio.to_thread(scan, self._root, self._listing, self._recheck)
+        seen = self._settler.observe(self._listing, started, time.time(), arrived)
+        changed = self._follow(seen)
+        await self._be_patient()
+        for name in changed:
+            model = self._models[name]
+            model.files, model.final = self._files(seen[name], model)
+        self._looked = True
+        return Inventory({name: files for name in seen if (files := self._models[name].files)})
 
     def close(self) -> None:
         """Stops reading; a file that is being read is read to its end."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._large):
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start_judging(self, models: Iterable[SeenModel]) -> dict[_Key, asyncio.Future[VersionFiles]]:
-        loop = asyncio.get_running_loop()
-        wanted = {}
-        for model in models:
-            for seen in model.versions:
-                found = seen.found
-                if seen.settled and not found.problem:
-                    key = (model.name, found.path, found.files)
-                    wanted[key] = self._judged.get(key) or loop.run_in_executor(
-                        self._readers, judge, self._root, model.name, found
-                    )
-        for key in self._judged.keys() - wanted.keys():
-            self._judged[key].cancel()
-        self._judged = wanted
-        return wanted
+    def _follow(self, seen: Mapping[str, SeenModel]) -> list[str]:
+        """Begins to read what is new and settled, and forgets what is gone. The names that may have changed."""
+        for name in self._models.keys() - seen.keys():
+            self._judge(self._models.pop(name), SeenModel(name))
+        changed = []
+        for name, now in seen.items():
+            model = self._models.get(name)
+            if model is None:
+                model = self._models[name] = _Model(at_start=not self._looked)
+            if model.seen is not now or not model.final:
+                model.seen = now
+                self._judge(model, now)
+                changed.append(name)
+        return changed
 
-    def _files(self, model: SeenModel) -> ModelFiles:
-        versions = sorted(
-            (self._version(model.name, seen) for seen in model.versions),
-            key=lambda version: version_key(version.version),
-        )
-        servers = {seen.found.server for seen in model.versions if seen.found.path}
-        return ModelFiles(model.name, servers.pop() if len(servers) == 1 else None, tuple(versions), model.problem)
+    def _judge(self, model: _Model, seen: SeenModel) -> None:
+        before, model.judging = model.judging, {}
+        for version in seen.versions:
+            found = version.found
+            if version.settled and not found.problem:
+                key = (found.path, found.files)
+                model.judging[key] = before.pop(key) if key in before else self._begin(found.files, judge, found)
+        for future in before.values():
+            future.cancel()
+        policy = seen.policy
+        if policy is None or policy.problem or not seen.policy_settled:
+            return
+        key = (policy.path, policy.files)
+        known = model.reading[1] if model.reading and model.reading[0] == key else None
+        if known is None or (known.done() and known.result().passing):
+            model.reading = key, self._begin(policy.files, judge_policy, policy)
 
-    def _version(self, model: str, seen: SeenVersion) -> VersionFiles:
-        found = seen.found
+    def _begin(
+        self, files: Iterable[FileStamp], read: Callable[[Path, _Found], _Result], found: _Found
+    ) -> asyncio.Future[_Result]:
+        pool = self._large if sum(size for _, size, *_ in files) > LARGE else self._readers
+        future = asyncio.get_running_loop().run_in_executor(pool, read, self._root, found)
+        self._begun.append(future)
+        return future
+
+    async def _be_patient(self) -> None:
+        """Waits a little for what this look began to read."""
+        begun, self._begun = self._begun, []
+        late = (await asyncio.wait(begun, timeout=PATIENCE))[1] if begun else ()
+        for future in late:
+            future.add_done_callback(lambda _: self._wake())
+
+    def _files(self, seen: SeenModel, model: _Model) -> tuple[ModelFiles, bool]:
+        """What the plan is told of a model, and whether that holds until something else is seen."""
+        servers = {version.found.server for version in seen.versions if version.found.path}
+        server = servers.pop() if len(servers) == 1 else None
+        problem, final = self._read_policy(seen, model, server)
+        versions = [self._version(seen.name, version, model) for version in seen.versions]
+        versions.sort(key=lambda version: version_key(version.version))
+        final = final and all(future.done() for future in model.judging.values())
+        found = ModelFiles(seen.name, server, tuple(versions), seen.problem or problem, model.policy or Policy())
+        return found, final
+
+    def _read_policy(self, seen: SeenModel, model: _Model, server: Server | None) -> tuple[str, bool]:
+        """Puts a policy that was read in force; what is wrong with it, and whether that is known for good."""
+        found = seen.policy
+        if found is None:
+            model.policy, model.warmup = Policy(), ""
+            return "", True
+        name = os.path.basename(found.path)
+        if seen.policy_settled and found.problem:
+            return named(name, found.problem), True
+        if not seen.policy_settled or model.reading is None or not model.reading[1].done():
+            # What serves already may have had a policy: a controller that starts must not take that away.
+            lost = model.at_start and model.policy is None
+            return (named(name, "is still changing") if lost else ""), False
+        judged = model.reading[1].result()
+        if judged.policy is None:
+            return judged.problem, not judged.passing
+        unfit = judged.policy.unfit(server) if server else ""
+        if not unfit:
+            model.policy, model.warmup = judged.policy, judged.warmup
+        return unfit and named(name, unfit), True
+
+    def _version(self, name: str, seen: SeenVersion, model: _Model) -> VersionFiles:
+        found, since, settled = seen.found, seen.since, seen.settled_at
         if seen.settled and found.problem:
-            return VersionFiles(found.version, problem=found.problem, since=seen.since)
-        future = self._judged.get((model, found.path, found.files)) if seen.settled else None
-        if future is None or not future.done():
-            return VersionFiles(found.version, since=seen.since)
-        return replace(future.result(), since=seen.since)
+            return VersionFiles(found.version, None, found.problem, since, settled)
+        future = model.judging.get((found.path, found.files))
+        if not seen.settled or future is None or not future.done():
+            return VersionFiles(found.version, since=since, settled=settled)
+        judged = future.result()
+        if judged.problem:
+            return VersionFiles(judged.version, None, judged.problem, since, settled, judged.ended)
+        if model.policy is None:
+            return VersionFiles(judged.version, None, "", since, settled, judged.ended)
+        options = model.policy.options if found.server is Server.TORCHSERVE else LoadOptions()
+        servable = Servable.of_files(
+            name,
+            judged.version,
+            found.server,
+            judged.served,
+            found.path,
+            judged.fingerprint,
+            options,
+            model.warmup,
+            model.policy.calls,
+        )
+        return VersionFiles(judged.version, servable, "", since, settled, judged.ended)

@@ -1,19 +1,25 @@
-"""Judges a TensorFlow SavedModel's folder by its files alone. Called by `repository` for files that have
-settled.
-"""
+"""Judges a TensorFlow SavedModel's folder without TensorFlow. Called by `judge` for files that have settled."""
 
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from portico.controller.fingerprint import open_file
 from portico.controller.inventory import FileStamp
-from portico.controller.scan import SAVED_MODEL, Rejected
+from portico.controller.rejected import Rejected
+from portico.controller.scan import SAVED_MODEL
+from portico.controller.tensor_bundle import Broken, read_index, varint
 
 INDEX = "variables/variables.index"
+MAX_INDEX_BYTES = 256 << 20
 _SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
+_META_GRAPHS = 2
+"""The field's number in tensorflow/core/protobuf/saved_model.proto."""
 
 
-def check_saved_model(files: Iterable[FileStamp]) -> None:
-    """Raises Rejected with the reason when files are empty or missing.
+def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
+    """Raises Rejected with the reason when files are empty, missing, or cut off; OSError.
 
     Variables are a tensor bundle: an index, and shards whose names tell how many there are
     (tensorflow/core/util/tensor_bundle). TF Serving serves weights that were never set when the index is missing.
@@ -22,6 +28,8 @@ def check_saved_model(files: Iterable[FileStamp]) -> None:
     for name in SAVED_MODEL:
         if sizes.get(name) == 0:
             raise Rejected(f"'{name}' is empty")
+    if "saved_model.pb" in sizes:
+        _check_graph(folder / "saved_model.pb")
     shards = {match[1]: match[2] for match in map(_SHARD.fullmatch, sizes) if match}
     if shards and INDEX not in sizes:
         raise Rejected(f"'{INDEX}' is missing")
@@ -34,3 +42,44 @@ def check_saved_model(files: Iterable[FileStamp]) -> None:
         missing = expected - shards.keys()
         if missing:
             raise Rejected(f"'variables/variables.data-{min(missing)}-of-{total}' is missing")
+    if INDEX in sizes:
+        _check_lengths(folder / INDEX, sizes)
+
+
+def _check_graph(path: Path) -> None:
+    """Whether the message's fields end where the file ends; what is in them is for TensorFlow to say."""
+    with open_file(path) as file:
+        length, position, graphs = os.fstat(file.fileno()).st_size, 0, 0
+        try:
+            while position < length:
+                file.seek(position)
+                head = file.read(20)
+                tag, used = varint(head, 0)
+                size, used = varint(head, used)
+                if tag & 7 not in (0, 2):
+                    raise Broken
+                position += used + (size if tag & 7 else 0)
+                graphs += tag >> 3 == _META_GRAPHS
+        except Broken:
+            raise Rejected("'saved_model.pb' is cut off, or no SavedModel") from None
+    if position > length:
+        raise Rejected(f"'saved_model.pb' is cut off: it has {length} of {position} bytes")
+    if not graphs:
+        raise Rejected("'saved_model.pb' is no SavedModel: there is no graph in it")
+
+
+def _check_lengths(index: Path, sizes: dict[str, int]) -> None:
+    if sizes[INDEX] > MAX_INDEX_BYTES:
+        raise Rejected(f"'{INDEX}' is larger than {MAX_INDEX_BYTES} bytes")
+    with open_file(index) as file:
+        content = file.read(MAX_INDEX_BYTES)
+    try:
+        bundle = read_index(content)
+    except Broken:
+        raise Rejected(f"'{INDEX}' is cut off or broken") from None
+    for shard, length in sorted(bundle.lengths.items()) if bundle else ():
+        name = f"variables/variables.data-{shard:05d}-of-{bundle.shards if bundle else 0:05d}"
+        if name not in sizes:
+            raise Rejected(f"'{name}' is missing")
+        if sizes[name] < length:
+            raise Rejected(f"'{name}' is cut off: it has {sizes[name]} of {length} bytes")

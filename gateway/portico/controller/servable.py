@@ -3,10 +3,11 @@ list of a server knows what is loaded; clients never see one.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from portico.routing import Route, Server
+from portico.routing import CallPolicy, Route, Server, Signature
 
 SEPARATOR = "--"
 _GENERATED = re.compile(rf".+{SEPARATOR}[0-9a-f]{{12}}")
@@ -31,7 +32,8 @@ class Servable:
 
     `servable_version` is the version as the model server counts it: the folder's number (TF Serving), the one in the
     archive (TorchServe). `path` is relative to the repository, empty where only the route is known. `warmup` is the
-    file of requests to run once it is loaded, relative to the repository, empty if there is none.
+    file of requests to run once it is loaded, relative to the repository, empty if there is none; `calls` is how they
+    are treated.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Servable:
     fingerprint: str
     options: LoadOptions = LoadOptions()
     warmup: str = ""
+    calls: CallPolicy = CallPolicy()
 
     @classmethod
     def of_files(
@@ -55,6 +58,7 @@ class Servable:
         fingerprint: str,
         options: LoadOptions = LoadOptions(),
         warmup: str = "",
+        calls: CallPolicy = CallPolicy(),
     ) -> "Servable":
         """The servable for these files, named `<model>--<generation>`.
 
@@ -65,7 +69,20 @@ class Servable:
             parts.append(repr(options))
         generation = blake2b("\0".join(parts).encode(), digest_size=6).hexdigest()
         name = f"{model}{SEPARATOR}{generation}"
-        return cls(name, model, version, server, servable_version, path, fingerprint, options, warmup)
+        return cls(name, model, version, server, servable_version, path, fingerprint, options, warmup, calls)
+
+    def route(self, signatures: Mapping[str, Signature]) -> Route:
+        """The route to it, once it is ready."""
+        return Route(
+            self.model,
+            self.version,
+            self.server,
+            self.name,
+            self.servable_version,
+            self.fingerprint,
+            signatures,
+            self.calls,
+        )
 
     @classmethod
     def of_route(cls, route: Route) -> "Servable":

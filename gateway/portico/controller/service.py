@@ -8,63 +8,94 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from portico.acknowledgements import Acknowledgements
 from portico.backplane import Backplane
 from portico.controller import heartbeat
-from portico.controller.loaders import Loader
+from portico.controller.endpoints import Endpoints
+from portico.controller.loaders import Loader, Status
 from portico.controller.loaders.tf_serving import TFServing
 from portico.controller.loaders.torchserve import TorchServe
 from portico.controller.reconcile import Reconciler
 from portico.controller.repository import Repository
+from portico.controller.servable import Servable
+from portico.controller.stage import Stage
+from portico.controller.warmup import Connect, warm_up
+from portico.controller.watch import watching
+from portico.controller.work import Warmer
 from portico.routing import Server
 from portico.settings import ControllerSettings
-
-SETTLE = 1.0
-"""Seconds for which files must have stayed the same before they are judged."""
 
 _log = logging.getLogger(__name__)
 
 
-async def run_controller(settings: ControllerSettings, stop: asyncio.Event) -> None:
-    """Runs the controller until `stop` is set."""
-    async with open_controller(settings) as reconciler:
+async def run_controller(settings: ControllerSettings, connect: Connect, stop: asyncio.Event) -> None:
+    """Runs the controller until `stop` is set. `connect` opens a backend on one replica, for warm-up requests."""
+    async with open_controller(settings, connect) as reconciler:
         _log.info("serving what lies in %s", settings.model_repository)
         await reconciler.run(stop)
 
 
 @asynccontextmanager
-async def open_controller(settings: ControllerSettings) -> AsyncIterator[Reconciler]:
+async def open_controller(settings: ControllerSettings, connect: Connect) -> AsyncIterator[Reconciler]:
     """A controller with all its connections, not running yet. None of the other parts need be there."""
-    async with AsyncExitStack() as stack:
-        backplane = await stack.enter_async_context(Backplane.connect(settings.redis_url))
-        loaders, absent = _loaders(settings)
+    async with AsyncExitStack() as opened:
+        backplane = await opened.enter_async_context(Backplane.connect(settings.redis_url))
+        gateways = await opened.enter_async_context(Acknowledgements.connect(settings.redis_url))
+        stage = Stage(Path(settings.stage), Path(settings.model_repository))
+        stage.prepare()
+        endpoints = Endpoints(
+            Path(settings.stage, "envoy"), settings.torchserve_grpc_port, settings.torchserve_rest_port
+        )
+        endpoints.prepare()
+        loaders, absent = _loaders(settings, stage)
         for loader in loaders:
-            stack.push_async_callback(loader.close)
+            opened.push_async_callback(loader.close)
         wake = asyncio.Event()
-        repository = Repository(Path(settings.model_repository), SETTLE, wake.set)
-        stack.callback(repository.close)
+        models = Path(settings.model_repository)
+        watch = await opened.enter_async_context(watching(models, wake.set))
+        repository = Repository(models, settings.settle, wake.set, watch.take_arrived)
+        opened.callback(repository.close)
         beat = heartbeat.default_path()
         yield Reconciler(
             repository,
             loaders,
             backplane,
+            gateways,
+            endpoints,
+            stage,
             interval=settings.scan_interval,
             beat=lambda: heartbeat.beat(beat),
             absent=absent,
             wake=wake,
+            warm=_warmer(settings, connect),
         )
 
 
-def _loaders(settings: ControllerSettings) -> tuple[list[Loader], dict[Server, str]]:
+def _warmer(settings: ControllerSettings, connect: Connect) -> Warmer:
+    async def warm(address: str, servable: Servable, status: Status) -> None:
+        await warm_up(
+            connect,
+            address,
+            servable.route(status.signatures),
+            Path(settings.model_repository),
+            servable.warmup,
+            settings.load_timeout,
+            servable.options.workers,
+        )
+
+    return warm
+
+
+def _loaders(settings: ControllerSettings, stage: Stage) -> tuple[list[Loader], dict[Server, str]]:
     """An adapter for each server there is, and what to say of those that there are not."""
     loaders: list[Loader] = []
     absent: dict[Server, str] = {}
     if settings.tf_serving:
-        repository = Path(settings.model_repository)
-        loaders.append(TFServing(settings.tf_serving, repository, settings.tf_serving_models, settings.load_timeout))
+        loaders.append(TFServing(settings.tf_serving, stage, settings.load_timeout))
     else:
         absent[Server.TF_SERVING] = "there is no TF Serving: PORTICO_TF_SERVING is empty"
     if settings.torchserve_management:
-        loaders.append(TorchServe(settings.torchserve_management, settings.load_timeout))
+        loaders.append(TorchServe(settings.torchserve_management, stage, settings.load_timeout))
     else:
         absent[Server.TORCHSERVE] = "there is no TorchServe: PORTICO_TORCHSERVE_MANAGEMENT is empty"
     return loaders, absent

@@ -39,6 +39,7 @@ STATUS: dict[type[errors.PorticoError], tuple[HTTPStatus, GrpcCode]] = {
     errors.Overloaded: (HTTPStatus.TOO_MANY_REQUESTS, GrpcCode.RESOURCE_EXHAUSTED),
     errors.Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, GrpcCode.UNAVAILABLE),
     errors.ModelNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, GrpcCode.UNAVAILABLE),
+    errors.ServableLost: (HTTPStatus.SERVICE_UNAVAILABLE, GrpcCode.UNAVAILABLE),
     errors.DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, GrpcCode.DEADLINE_EXCEEDED),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, GrpcCode.INTERNAL),
     errors.NotRepresentable: (HTTPStatus.NOT_ACCEPTABLE, GrpcCode.FAILED_PRECONDITION),

@@ -4,6 +4,7 @@ import copy
 import random
 import socket
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 LOOPBACK = "127.0.0.1"
@@ -15,7 +16,7 @@ TRIES = 2000
 
 @dataclass(frozen=True)
 class Addresses:
-    """One port for each listener of the stack."""
+    """One port for each listener of the stack; replicas of a server have the same ports, each at its own `loopback`."""
 
     clients: int
     model_servers: int
@@ -59,23 +60,28 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"Of {TRIES} ports of {LOOPBACK} that were tried, {len(held)} were free; {count} are needed.")
 
 
-def fill_in(configuration: dict[str, Any], addresses: Addresses) -> dict[str, Any]:
-    """envoy/envoy.yaml for this machine: the addresses of its listeners and clusters replaced, and nothing else.
+def loopback(replica: int) -> str:
+    """Where a replica listens, counted from 0: all of 127.0.0.0/8 is this machine on Linux."""
+    return f"127.0.0.{replica + 1}"
 
-    Raises KeyError for a listener or cluster that has no address here.
+
+def fill_in(configuration: dict[str, Any], addresses: Addresses, endpoints: Path) -> dict[str, Any]:
+    """envoy/envoy.yaml for this machine: replaced are the addresses of its listeners and of the gateway, and the folder
+    of the files that hold the other clusters' endpoints; nothing else.
+
+    Raises KeyError for a listener that has no address here, and for a cluster with neither an address nor a file.
     """
     filled = copy.deepcopy(configuration)
     listeners = {"clients": addresses.clients, "model_servers": addresses.model_servers}
-    clusters = {
-        "gateway": addresses.gateway,
-        "tf_serving": addresses.tf_serving,
-        "torchserve_grpc": addresses.torchserve_grpc,
-        "torchserve_rest": addresses.torchserve_rest,
-    }
+    clusters = {"gateway": addresses.gateway}
     place(filled["admin"]["address"], addresses.envoy_admin)
     for listener in filled["static_resources"]["listeners"]:
         place(listener["address"], listeners[listener["name"]])
     for cluster in filled["static_resources"]["clusters"]:
+        if "eds_cluster_config" in cluster:
+            source = cluster["eds_cluster_config"]["eds_config"]["path_config_source"]
+            source["path"] = str(endpoints / Path(source["path"]).name)
+            continue
         for locality in cluster["load_assignment"]["endpoints"]:
             for endpoint in locality["lb_endpoints"]:
                 place(endpoint["endpoint"]["address"], clusters[cluster["name"]])

@@ -4,6 +4,7 @@ Called by `portico.cli`; `make run` gets here through `portico.local.prepare`.
 """
 
 import argparse
+import functools
 import signal
 import sys
 import threading
@@ -26,12 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="portico local", description="The stack without containers, on loopback.")
     parser.add_argument("--port", type=int, default=8080, help="the port for clients, REST and gRPC alike")
     parser.add_argument("--models", type=Path, default=DEMO_REPOSITORY, help="the model repository")
+    parser.add_argument("--replicas", type=int, default=1, help="how many of each model server")
     parser.add_argument("--no-demo", action="store_true", help="serve only")
     options = parser.parse_args(arguments)
     for number in STOPPING:
         signal.signal(number, interrupt)
     try:
-        serve(options.port, options.models.resolve(), with_demo=not options.no_demo)
+        serve(options.port, options.models.resolve(), options.replicas, with_demo=not options.no_demo)
     except PartFailed as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -48,10 +50,11 @@ def interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def serve(port: int, repository: Path, with_demo: bool) -> None:
+def serve(port: int, repository: Path, replicas: int, with_demo: bool) -> None:
     """Starts and serves until interrupted. Raises PartFailed."""
     began, board = time.monotonic(), Board()
-    stack = Stack(repository, port, report=say, tell=lambda name, state: show_part(board, name, state))
+    tell = functools.partial(show_part, board)
+    stack = Stack(repository, port, report=say, tell=tell, replicas=replicas)
     print(f"Starting Portico with the models in {layout.shown(repository)}. Logs: {stack.scratch}", flush=True)
     with stack:
         board.state("models", "loading")

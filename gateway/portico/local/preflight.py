@@ -20,6 +20,7 @@ from portico.local.port_owner import owner
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 OLDEST_GLIBC = (2, 31)
+MOST_REPLICAS = 100
 CONTAINERS = "Start the containers instead: docker compose up"
 
 
@@ -145,6 +146,13 @@ def free_port(text: str) -> Finding | None:
             holder = owner(int(text)) or "another user's process"
             return Finding(f"Port {text} is taken by {holder}.", f"Stop it. {other}")
     return None
+
+
+def number_of_replicas(text: str) -> Finding | None:
+    """How many there are to be of each model server: each has an address of its own in 127.0.0.0/8."""
+    if text.isdigit() and 1 <= int(text) <= MOST_REPLICAS:
+        return None
+    return Finding(f"REPLICAS={text} is not a number of replicas.", f"Give a number from 1 to {MOST_REPLICAS}.")
 
 
 def readable_models(folder: Path) -> Finding | None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from portico.local import layout, preflight
-from portico.local.environments import CUDA_DISK, CUDA_DOWNLOAD, MB, missing, sizes
+from portico.local.environments import CUDA_DISK, CUDA_DOWNLOAD, MB, Environment, missing, sizes
 from portico.local.machine import Machine
 
 MEMORY_TO_RUN = 2000 * MB
@@ -45,14 +45,16 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="set up, then start everything and serve")
     run.add_argument("--port", default="8080")
     run.add_argument("--models", default="model-repository", type=Path)
+    run.add_argument("--replicas", default="1", help="how many of each model server")
     run.add_argument("--demo", default="1", help="0: serve only")
     run.set_defaults(purpose="run")
+    setup.set_defaults(replicas="1")
     return top
 
 
 def look(options: argparse.Namespace) -> list[preflight.Finding]:
     """Everything that stands in the way."""
-    to_make = missing(options.purpose)
+    to_make = to_be_made(options)
     options.sizes = sizes(to_make)
     running = options.purpose in ("run", "test")
     problems = preflight.findings(
@@ -63,7 +65,13 @@ def look(options: argparse.Namespace) -> list[preflight.Finding]:
     found = [preflight.writable_checkout(layout.ROOT)]
     if options.command == "run":
         found += [preflight.free_port(options.port), preflight.readable_models(options.models)]
+        found.append(preflight.number_of_replicas(options.replicas))
     return problems + [finding for finding in found if finding is not None]
+
+
+def to_be_made(options: argparse.Namespace) -> list[Environment]:
+    """The environments that are missing."""
+    return missing(options.purpose, int(options.replicas) if options.replicas.isdigit() else 1)
 
 
 def go(options: argparse.Namespace) -> int:
@@ -72,7 +80,7 @@ def go(options: argparse.Namespace) -> int:
     from portico.local.installing import InstallationFailed, install
     from portico.local.stubs import GenerationFailed, generate
 
-    to_make = missing(options.purpose)
+    to_make = to_be_made(options)
     try:
         if to_make:
             began = time.monotonic()
@@ -104,6 +112,7 @@ def become_the_stack(options: argparse.Namespace) -> None:
     """Never returns: stage 2 takes over this process."""
     python = str(layout.GATEWAY_PYTHON)
     command = [python, "-m", "portico", "local", "--port", options.port, "--models", str(options.models.resolve())]
+    command += ["--replicas", options.replicas]
     if options.demo in ("0", "no", "false", ""):
         command.append("--no-demo")
     os.environ.pop("PYTHONPATH", None)

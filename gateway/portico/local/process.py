@@ -29,7 +29,7 @@ class PartFailed(Exception):
 class Part:
     """What is to be started, and how it is known to be ready. Times are in seconds.
 
-    `folder` is its own, to work in and for temporary files.
+    `folder` is its own, to work in and for temporary files; `after` is the part that has to be ready before it starts.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Part:
     folder: Path | None = None
     ready_within: float = 60.0
     stop_within: float = 10.0
+    after: str = ""
 
 
 class PartProcess:

@@ -9,9 +9,9 @@ TIMEOUT_SECONDS = 2.0
 LOOPBACK = "127.0.0.1"
 
 
-def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes] | None:
+def ask(port: int, method: str, path: str, body: str | None = None, host: str = LOOPBACK) -> tuple[int, bytes] | None:
     """Status and body of one HTTP call; None while nobody answers."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(method, path, body)
         response = connection.getresponse()
@@ -22,9 +22,9 @@ def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int
         connection.close()
 
 
-def http_status(port: int, path: str) -> int | None:
+def http_status(port: int, path: str, host: str = LOOPBACK) -> int | None:
     """Status of a GET; None while nobody answers."""
-    answer = ask(port, "GET", path)
+    answer = ask(port, "GET", path, host=host)
     return answer and answer[0]
 
 
@@ -34,10 +34,10 @@ def json_of(port: int, method: str, path: str, body: str | None = None) -> Any:
     return json.loads(answer[1]) if answer and answer[0] == 200 else None
 
 
-def accepts(port: int) -> bool:
+def accepts(port: int, host: str = LOOPBACK) -> bool:
     """Whether somebody listens."""
     try:
-        with socket.create_connection((LOOPBACK, port), TIMEOUT_SECONDS):
+        with socket.create_connection((host, port), TIMEOUT_SECONDS):
             return True
     except OSError:
         return False

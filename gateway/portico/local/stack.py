@@ -34,8 +34,9 @@ NOT_FOR_PARTS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "LD
 class Stack:
     """`with Stack(models) as stack:` starts everything and leaves nothing behind.
 
-    `port` is the clients' port, a free one if None. `report` gets a line, or several, about what happens while it runs;
-    `tell` gets (part, state) while it starts. Logs lie in `scratch` until a clean end.
+    `port` is the clients' port, a free one if None; `replicas` is the number of each model server. `report` gets a
+    line, or several, about what happens while it runs; `tell` gets (part, state) while it starts. Logs lie in `scratch`
+    until a clean end.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Stack:
         port: int | None = None,
         report: Callable[[str], None] = print,
         tell: Callable[[str, str], None] = lambda name, state: None,
+        replicas: int = 1,
     ) -> None:
         self.models = models.resolve()
         self.scratch = Path(tempfile.mkdtemp(prefix="portico-"))
         self.addresses = Addresses.pick(port)
         self._port = port
+        self._replicas = replicas
         self._report = report
         self._tell = tell
         self._processes: dict[str, PartProcess] = {}
@@ -92,15 +95,17 @@ class Stack:
                 raise
 
     def _start_all(self) -> None:
-        here = Surroundings(self.addresses, self.models, self.scratch)
+        here = Surroundings(self.addresses, self.models, self.scratch, self._replicas)
         self._processes = {part.name: self._process(part) for part in all_parts(here)}
-        waiting = dict(self._processes)
-        for name, process in waiting.items():
-            process.start()
-            self._tell(name, "starting")
+        waiting, started = dict(self._processes), set[str]()
         while waiting:
             for name, process in list(waiting.items()):
-                if process.is_ready():
+                if name not in started:
+                    if process.part.after not in waiting:
+                        process.start()
+                        started.add(name)
+                        self._tell(name, "starting")
+                elif process.is_ready():
                     del waiting[name]
                     self._tell(name, "ready")
             self._tell("", "")

@@ -48,7 +48,7 @@ class TFServingGrpc:
         call.initial.append(cache_metadata(answer))
         response = tfs.PredictResponse()
         _specify(response.model_spec, route, decoded.signature or DEFAULT_SIGNATURE)
-        for tensor in tensors_of(answer.response, decoded.outputs):
+        for tensor in tensors_of(answer.response, decoded.outputs, route.policy.wire):
             response.outputs[tensor.name].CopyFrom(encode_tensor(tensor, typed=True))
         return response.SerializeToString()
 
@@ -85,5 +85,5 @@ def _specify(spec: tfs.ModelSpec, route: Route, signature: str) -> None:
     """Fills in what was served, as TF Serving does: the version even where the client gave none."""
     spec.name = route.model
     spec.signature_name = signature
-    if route.version.isdigit():
-        spec.version.value = int(route.version)
+    if number := models.number(route.version):
+        spec.version.value = number

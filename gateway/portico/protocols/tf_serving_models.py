@@ -15,10 +15,14 @@ from portico.wire import tf_serving_pb2 as tfs
 SIGNATURE_DEF = "signature_def"
 """The one metadata field there is."""
 
+LONGEST_NUMBER = 19
+"""Digits of 2^63 - 1."""
+
 _STATE = {
     State.LOADING: (tfs.ModelVersionStatus.LOADING, tf_error.OK),
     State.READY: (tfs.ModelVersionStatus.AVAILABLE, tf_error.OK),
     State.UNAVAILABLE: (tfs.ModelVersionStatus.UNKNOWN, tf_error.UNAVAILABLE),
+    State.DRAINING: (tfs.ModelVersionStatus.UNLOADING, tf_error.OK),
     State.FAILED: (tfs.ModelVersionStatus.END, tf_error.UNKNOWN),
     State.QUARANTINED: (tfs.ModelVersionStatus.END, tf_error.INVALID_ARGUMENT),
 }
@@ -30,10 +34,15 @@ def status(model: Model, version: str, label: str) -> tfs.GetModelStatusResponse
     return tfs.GetModelStatusResponse(model_version_status=[_status(entry) for entry in wanted])
 
 
+def number(version: str) -> int:
+    """A version as TF Serving's messages have it: 64 bits, and 0 for one of TorchServe's that is no such number."""
+    value = int(version) if version.isascii() and version.isdecimal() and len(version) <= LONGEST_NUMBER else 0
+    return value if value < 1 << 63 else 0
+
+
 def _status(version: Version) -> tfs.ModelVersionStatus:
     state, code = _STATE[version.state]
-    number = int(version.version) if version.version.isdigit() else 0
-    message = tfs.ModelVersionStatus(version=number, state=state)
+    message = tfs.ModelVersionStatus(version=number(version.version), state=state)
     message.status.error_code = code
     message.status.error_message = version.reason
     return message

@@ -3,12 +3,9 @@
 Source: TF Serving's docs/api_rest.md, util/json_tensor.cc and model_servers/http_rest_api_handler.cc.
 """
 
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -16,13 +13,13 @@ from portico.codecs import json_values
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import JSON, Endpoint, Request, Response
 from portico.errors import InvalidRequest
-from portico.inference import InferenceRequest, Tensor, unpack_bytes
+from portico.inference import InferenceRequest, Tensor
 from portico.protocols import tf_serving_models as models
 from portico.protocols.caching import cache_header, wants_fresh
 from portico.routing import Signature, TensorSpec
 from portico.validation import signature_of
 
-_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?"
 
 
 class TFServingRest:
@@ -100,23 +97,8 @@ def _tensor(name: str, value: Any, specs: dict[str, TensorSpec]) -> Tensor:
     spec = specs.get(name)
     if spec is None:
         raise InvalidRequest(f"The model has no input '{name}'. Its inputs: {', '.join(specs)}.")
-    try:
-        value = _decoded(name, value) if spec.datatype == "BYTES" else value
-    except RecursionError:
-        raise InvalidRequest(f"Input '{name}': its lists are nested too deep.") from None
+    value = json_values.from_base64(name, value) if spec.datatype == "BYTES" else value
     return json_values.tensor_from(name, value, spec.datatype)
-
-
-def _decoded(name: str, value: Any) -> Any:
-    """The value with each {"b64": …} in place replaced by the bytes it stands for."""
-    if isinstance(value, list):
-        return [_decoded(name, element) for element in value]
-    if isinstance(value, dict) and value.keys() == {"b64"}:
-        try:
-            return b64decode(value["b64"], validate=True)
-        except (Base64Error, TypeError, ValueError):
-            raise InvalidRequest(f"Input '{name}': its b64 is not base64.") from None
-    return value
 
 
 def _columns(answer: Answer) -> dict[str, Any]:
@@ -140,15 +122,9 @@ def _rows(answer: Answer) -> dict[str, Any]:
 
 def _nested(tensor: Tensor) -> Any:
     """A tensor as JSON: numbers as an array, strings nested, those of an output called `…_bytes` as base64."""
-    if tensor.datatype != "BYTES":
-        return json_values.array_of(tensor) if tensor.shape else json_values.array_of(tensor).item()
-    if tensor.name.endswith("_bytes"):
-        texts: list[Any] = [{"b64": b64encode(element).decode()} for element in unpack_bytes(tensor.data)]
-    else:
-        texts = list(json_values.text_of(tensor))
-    array = np.empty(len(texts), dtype=object)
-    array[:] = texts
-    return array.reshape(tensor.shape).tolist()
+    if tensor.datatype == "BYTES" and tensor.name.endswith("_bytes"):
+        return json_values.nested_base64(tensor)
+    return json_values.nested(tensor)
 
 
 def _dict(message: Message) -> dict[str, Any]:

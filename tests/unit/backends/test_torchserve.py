@@ -17,9 +17,9 @@ from portico.edges.status import STATUS
 from portico.errors import (
     InferenceFailed,
     InvalidRequest,
-    ModelNotReady,
     Overloaded,
     PorticoError,
+    ServableLost,
     TooLarge,
     Unavailable,
 )
@@ -74,8 +74,8 @@ def test_every_status_is_one_of_our_errors(status: int, answer: bytes) -> None:
     ("status", "answer", "kind"),
     [
         (400, own("BadRequestException"), InvalidRequest),
-        (404, own("ModelNotFoundException"), ModelNotReady),
-        (404, own("ModelVersionNotFoundException"), ModelNotReady),
+        (404, own("ModelNotFoundException"), ServableLost),
+        (404, own("ModelVersionNotFoundException"), ServableLost),
         (404, b"the handler found no such thing", InvalidRequest),
         (413, b"", TooLarge),
         (422, own("InternalServerException"), InvalidRequest),

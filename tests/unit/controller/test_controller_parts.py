@@ -1,5 +1,6 @@
 """The controller's small parts: snapshot, signatures, the words for changes, heartbeat, rotation, addresses."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from fakes_controller import servable
 from portico.codecs.signatures import decode_signatures
 from portico.codecs.snapshot import UnreadableSnapshot, dump, load
 from portico.controller import heartbeat
-from portico.controller.changes import changes
+from portico.controller.changes import Swap, changes
 from portico.controller.loaders import ReplicaUnreachable
 from portico.controller.loaders.channels import resolve
 from portico.controller.loaders.rotation import SIZE, Rotation
-from portico.routing import Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
+from portico.routing import CallPolicy, Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
 
@@ -110,26 +111,28 @@ def route(content: str = "a") -> Route:
 def test_changes_are_told_in_words() -> None:
     """What became of each version, how long after its files came, and why."""
     loading, ready = Version("1", State.LOADING, "it is new"), Version("1", State.READY, "", route())
-    ages = {route().servable: 2.0, route("b").servable: 3.0}
+    swaps = {route("b").servable: Swap.of_times(10.0, 11.0, 11.25, 12.25, 12.5)}
     failed = Version("2", State.FAILED, "no weights")
     replaced = Version("1", State.READY, "", route("b"))
+    leaving = Version("1", State.DRAINING, "calls end", leaving=route().servable)
 
     def told(before: RouteTable, after: RouteTable) -> list[str]:
-        return [f"{version} {what}" for _, version, what in changes(before, after, ages)]
+        return [str(change).removeprefix("model iris version ") for change in changes(before, after, swaps)]
 
-    assert told(RouteTable(), table(loading)) == ["1 loading: it is new"]
-    assert told(table(loading), table(ready, default="1")) == [
-        "1 ready, 2.00 s after its files came",
-        "1 is the default now, after none",
-    ]
-    assert told(table(ready), table(ready, failed)) == ["2 failed: no weights"]
+    assert told(RouteTable(), table(loading)) == ["1: loading: it is new"]
+    assert told(table(loading), table(ready, default="1")) == ["1: ready", "1: default: after none"]
+    assert told(table(ready), table(ready, failed)) == ["2: failed: no weights"]
     assert told(table(ready), table(replaced)) == [
-        "1 ready in place of what was loaded before, 3.00 s after its files came"
+        "1: replaced in 2.50 s (settle 1.00 s, judge 0.25 s, load 1.00 s, flip 0.25 s)"
     ]
-    assert told(table(ready), RouteTable()) == ["1 no longer served"]
-    assert told(table(failed), RouteTable()) == ["2 no longer there"]
-    assert told(table(Version("", State.LOADING, "it changes")), table(ready))[0].startswith("1 ready")
+    assert told(table(ready), table(leaving)) == ["1: draining: calls end"]
+    assert told(table(leaving), RouteTable()) == ["1: removed"]
+    assert told(table(Version("", State.LOADING, "it changes")), table(ready))[0].startswith("1: ready")
     assert told(table(ready, failed), table(ready, failed)) == []
+    policy = Version("1", State.READY, "", dataclasses.replace(route(), policy=CallPolicy(timeout=1.0)))
+    assert told(table(ready), table(policy)) == ["1: policy"]
+    labelled = RouteTable({"iris": dataclasses.replace(table(ready).models["iris"], labels={"stable": "1"})})
+    assert told(table(ready), labelled) == ["1: labelled: stable, after none"]
 
 
 def test_a_heartbeat_shows_that_the_loop_goes_round(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """What is found when files are opened: archives, SavedModels, fingerprints, and the names made of them."""
 
+import contextlib
+import itertools
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from portico.controller import archive
 from portico.controller.archive import archive_version
 from portico.controller.fingerprint import fingerprint
 from portico.controller.inventory import FileStamp
-from portico.controller.saved_model import check_saved_model
-from portico.controller.scan import Rejected
+from portico.controller.rejected import Rejected
+from portico.controller.saved_model import INDEX, check_saved_model
 from portico.controller.servable import Servable, is_generated, version_key
+from portico.controller.tensor_bundle import Broken, read_index
 from portico.routing import Server
 
 MODEL = {"modelName": "digits", "modelVersion": "2.1", "handler": "handler.py:run", "serializedFile": "weights.pt"}
@@ -114,18 +118,55 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
         archive_version(path)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["saved_model.pb"],
-        ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"],
-        ["saved_model.pb", "variables/variables.index"]
-        + [f"variables/variables.data-{number:05d}-of-00003" for number in range(3)],
-    ],
-)
-def test_a_whole_saved_model_passes(names: list[str]) -> None:
-    """With no variables, with one shard, with three."""
-    check_saved_model(stamps(*names))
+GRAPH = b"\x08\x01\x12\x05graph"
+SHARDS = [f"variables/variables.data-{number:05d}-of-00002" for number in range(2)]
+
+
+def number(value: int) -> bytes:
+    """As protobuf and the table write it: seven bits in a byte."""
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + number(value >> 7)
+
+
+def block(entries: dict[bytes, bytes]) -> bytes:
+    """A block of a table, each key sharing with the one before what it can."""
+    written, before = b"", b""
+    for key, value in entries.items():
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, key, strict=False)))
+        written += number(shared) + number(len(key) - shared) + number(len(value)) + key[shared:] + value
+        before = key
+    return written + bytes(4) + (1).to_bytes(4, "little")
+
+
+def index(lengths: dict[int, int], shards: int = 2, kind: int = 0) -> bytes:
+    """A bundle's index: one tensor that begins at byte 100 in each shard."""
+    entries = {b"": b"\x08" + number(shards) + b"\x1a\x02\x08\x01"}
+    for shard, length in lengths.items():
+        place = b"\x18" + number(shard) + b"\x20" + number(100) + b"\x28" + number(length - 100)
+        entries[f"layer/{shard}/kernel".encode()] = b"\x08\x01" + place + b"\x35abcd"
+    data = block(entries)
+    top = block({b"z": number(0) + number(len(data))})
+    written = data + bytes([kind]) + bytes(4) + top + bytes(5)
+    footer = number(0) + number(0) + number(len(data) + 5) + number(len(top))
+    return written + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+
+
+def saved_model(folder: Path, **files: bytes) -> list[FileStamp]:
+    """A whole SavedModel with two shards of 300 and 400 bytes, but for `files`."""
+    whole = {"graph": GRAPH, "index": index({0: 300, 1: 400}), "first": bytes(300), "second": bytes(400)} | files
+    (folder / "variables").mkdir()
+    names = dict(zip(whole, ["saved_model.pb", "variables/variables.index", *SHARDS], strict=True))
+    for part, content in whole.items():
+        (folder / names[part]).write_bytes(content)
+    return [(names[part], len(content), 0, 0, 0) for part, content in whole.items()]
+
+
+def test_a_whole_saved_model_passes(tmp_path: Path) -> None:
+    """With all its shards; with an index in a form that cannot be read; without any variables."""
+    check_saved_model(tmp_path, saved_model(tmp_path))
+    (tmp_path / "variables/variables.index").write_bytes(index({0: 9999}, kind=1))
+    check_saved_model(tmp_path, stamps("saved_model.pb", INDEX, *SHARDS))
+    check_saved_model(tmp_path, stamps("saved_model.pb"))
+    check_saved_model(tmp_path, stamps("saved_model.pbtxt"))
 
 
 @pytest.mark.parametrize(
@@ -136,16 +177,50 @@ def test_a_whole_saved_model_passes(names: list[str]) -> None:
         (["variables/variables.index", "variables/variables.data-00001-of-00002"], "data-00000-of-00002' is missing"),
     ],
 )
-def test_a_saved_model_without_all_its_variables_is_refused(names: list[str], reason: str) -> None:
+def test_a_saved_model_without_all_its_variables_is_refused(tmp_path: Path, names: list[str], reason: str) -> None:
     """TF Serving would serve weights that were never set."""
+    saved_model(tmp_path)
     with pytest.raises(Rejected, match=reason):
-        check_saved_model(stamps("saved_model.pb", *names))
+        check_saved_model(tmp_path, stamps("saved_model.pb", *names))
 
 
-def test_an_empty_file_in_a_saved_model_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("part", "content", "reason"),
+    [
+        ("first", bytes(299), "data-00000-of-00002' is cut off: it has 299 of 300 bytes"),
+        ("second", bytes(4), "data-00001-of-00002' is cut off: it has 4 of 400 bytes"),
+        ("index", index({0: 300, 2: 110}, 3), "data-00000-of-00003' is missing"),
+        ("index", index({0: 300})[:-1], "variables.index' is cut off or broken"),
+        ("index", b"x" * 100, "variables.index' is cut off or broken"),
+        ("graph", GRAPH[:-1], "'saved_model.pb' is cut off: it has 8 of 9 bytes"),
+        ("graph", GRAPH[:3], "'saved_model.pb' is cut off"),
+        ("graph", b"broken", "'saved_model.pb' is cut off"),
+        ("graph", b"\x08\x01", "there is no graph in it"),
+    ],
+)
+def test_a_saved_model_that_is_cut_off_is_refused(tmp_path: Path, part: str, content: bytes, reason: str) -> None:
+    """All files are there, and one of them is not whole."""
+    files = saved_model(tmp_path, **{part: content})
+    with pytest.raises(Rejected, match=reason):
+        check_saved_model(tmp_path, files)
+
+
+@given(st.binary(max_size=60) | st.integers(0, 120).map(lambda length: index({0: 300})[-length:]), st.integers(0, 200))
+def test_an_index_of_any_bytes_is_read_or_refused(head: bytes, flip: int) -> None:
+    """Nothing but the one error comes out of bytes that anybody may have written."""
+    whole = bytearray(head + index({0: 300}))
+    whole[flip % len(whole)] ^= 0xFF
+    for content in (bytes(whole), head):
+        with contextlib.suppress(Broken):
+            read_index(content)
+
+
+def test_an_empty_file_in_a_saved_model_is_refused(tmp_path: Path) -> None:
     """A file that was made and not written yet."""
     with pytest.raises(Rejected, match="is empty"):
-        check_saved_model(stamps("saved_model.pb", size=0))
+        check_saved_model(tmp_path, stamps("saved_model.pb", size=0))
+    with pytest.raises(Rejected, match=r"variables.index' is empty"):
+        check_saved_model(tmp_path, [*stamps(INDEX, size=0), *stamps(SHARDS[0])])
 
 
 def test_a_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
@@ -161,6 +236,15 @@ def test_a_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
     variants = [digest(a=b"12", b=b"3"), digest(a=b"1", b=b"23"), digest(a=b"12", c=b"3"), digest(a=b"123")]
     assert len(set(variants)) == 4
     assert digest(b=b"3", a=b"12") == variants[0]
+
+
+def test_a_pipe_in_a_files_place_does_not_hold_up_the_reader(tmp_path: Path) -> None:
+    """What was a file when it was scanned and is a pipe when it is opened has its reason at once."""
+    os.mkfifo(tmp_path / "a.mar")
+    with pytest.raises(Rejected, match="is no file"):
+        archive_version(tmp_path / "a.mar")
+    with pytest.raises(Rejected, match="is no file"):
+        fingerprint(tmp_path, stamps("a.mar"))
 
 
 def test_a_fingerprint_of_an_archive_does_not_depend_on_its_place(tmp_path: Path) -> None:

@@ -6,18 +6,21 @@ from dataclasses import replace
 import pytest
 
 from fakes_controller import lying, servable
-from portico.controller import plan as module
+from portico.controller.fleet import Fleet
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoadState, Report, Status
-from portico.controller.plan import Fleet, Load, Plan, Unload, plan
+from portico.controller.plan import Load, Plan, Unload, plan
+from portico.controller.policy import Policy
 from portico.controller.servable import Servable
-from portico.routing import RouteTable, Server, Signature, State, TensorSpec, Version
+from portico.errors import ModelNotReady, NotFound
+from portico.routing import CallPolicy, RouteTable, Server, Signature, State, TensorSpec, Version
 
 TF = Server.TF_SERVING
 READY, LOADING, FAILED = Status(LoadState.READY), Status(LoadState.LOADING), Status(LoadState.FAILED, "no weights")
 UNLOADING = Status(LoadState.UNLOADING)
 V1, V2 = servable("iris", "1"), servable("iris", "2")
 V1_NEW = servable("iris", "1", "b")
+V3 = servable("iris", "3")
 
 
 def fleet(*reports: Mapping[Servable, Status] | None) -> dict[Server, Fleet]:
@@ -32,6 +35,15 @@ def fleet(*reports: Mapping[Servable, Status] | None) -> dict[Server, Fleet]:
 def served(*servables: Servable) -> RouteTable:
     """The table in force once these were ready."""
     return plan(lying(*servables), fleet(dict.fromkeys(servables, READY)), RouteTable(), ()).table
+
+
+def with_policy(policy: Policy, *servables: Servable) -> Inventory:
+    """A repository with these versions of iris, and a policy."""
+    return Inventory({name: replace(files, policy=policy) for name, files in lying(*servables).models.items()})
+
+
+def loads(decided: Plan) -> list[Load]:
+    return [action for action in decided.actions if isinstance(action, Load)]
 
 
 def iris(decided: Plan) -> dict[str, tuple[State, str]]:
@@ -78,7 +90,7 @@ def test_a_newer_version_takes_over_when_it_is_ready() -> None:
     assert loading.table.models["iris"].default == "1"
     flipped = plan(lying(V1, V2), fleet({V1: READY, V2: READY}), table, {V1.name})
     assert flipped.actions == ()
-    assert iris(flipped) == {"2": (State.READY, V2.name)}
+    assert iris(flipped) == {"1": (State.DRAINING, ""), "2": (State.READY, V2.name)}
     waiting = plan(lying(V1, V2), fleet({V1: READY, V2: READY}), flipped.table, ())
     assert waiting.actions == ()
     done = plan(lying(V1, V2), fleet({V1: READY, V2: READY}), flipped.table, {V1.name})
@@ -117,16 +129,105 @@ def test_a_failed_load_in_place_brings_no_older_version_back() -> None:
     assert (decided.actions, iris(decided)) == ((), {"2": (State.READY, V2.name)})
 
 
-def test_with_two_places_the_oldest_goes_when_all_wanted_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_two_places_the_oldest_goes_when_all_wanted_are_ready() -> None:
     """Where several versions are served, each new one is ready before an old one goes."""
-    monkeypatch.setattr(module, "VERSIONS", 2)
-    v3 = servable("iris", "3")
-    table = served(V1, V2)
-    loading = plan(lying(V1, V2, v3), fleet({V1: READY, V2: READY, v3: LOADING}), table, ())
+    two = Policy(latest=2)
+    both = fleet({V1: READY, V2: READY})
+    table = plan(with_policy(two, V1, V2), both, RouteTable(), ()).table
+    loading = plan(with_policy(two, V1, V2, V3), fleet({V1: READY, V2: READY, V3: LOADING}), table, ())
     assert iris(loading) == {"1": (State.READY, V1.name), "2": (State.READY, V2.name), "3": (State.LOADING, "")}
-    flipped = plan(lying(V1, V2, v3), fleet({V1: READY, V2: READY, v3: READY}), table, ())
-    assert iris(flipped) == {"2": (State.READY, V2.name), "3": (State.READY, v3.name)}
+    flipped = plan(with_policy(two, V1, V2, V3), fleet({V1: READY, V2: READY, V3: READY}), table, ())
+    assert iris(flipped) == {"1": (State.DRAINING, ""), "2": (State.READY, V2.name), "3": (State.READY, V3.name)}
     assert flipped.table.models["iris"].default == "3"
+
+
+def test_a_policy_says_which_versions_are_served() -> None:
+    """All of them, or those it lists, or those that a label or the default names beside the newest."""
+
+    def wanted(policy: Policy) -> set[str]:
+        return {
+            one.servable.version for one in loads(plan(with_policy(policy, V1, V2, V3), fleet({}), RouteTable(), ()))
+        }
+
+    assert wanted(Policy(latest=None)) == {"1", "2", "3"}
+    assert wanted(Policy(only=frozenset({"1", "2"}))) == {"1", "2"}
+    assert wanted(Policy(labels={"stable": "1"})) == {"1", "3"}
+    assert wanted(Policy(default_version="2")) == {"2", "3"}
+
+
+def test_the_default_and_the_labels_move_when_what_they_name_is_ready() -> None:
+    """Until then they stay where they were, and what they stay at stays loaded, even if the new one fails."""
+    before, after = (
+        Policy(default_version="1", labels={"stable": "1"}),
+        Policy(default_version="2", labels={"stable": "2"}),
+    )
+    table = plan(with_policy(before, V1, V3), fleet({V1: READY, V3: READY}), RouteTable(), ()).table
+    assert (table.models["iris"].default, table.models["iris"].labels) == ("1", {"stable": "1"})
+    for status in (LOADING, FAILED):
+        same = plan(with_policy(after, V1, V2, V3), fleet({V1: READY, V2: status, V3: READY}), served(V1), ())
+        assert same.table.resolve("iris").servable == V1.name
+        moving = plan(with_policy(after, V1, V2, V3), fleet({V1: READY, V2: status, V3: READY}), table, ())
+        assert (moving.table.models["iris"].default, moving.table.models["iris"].labels) == ("1", {"stable": "1"})
+        assert moving.table.resolve("iris", label="stable").servable == V1.name
+    moved = plan(with_policy(after, V1, V2, V3), fleet({V1: READY, V2: READY, V3: READY}), table, ()).table
+    assert (moved.models["iris"].default, moved.models["iris"].labels) == ("2", {"stable": "2"})
+    assert iris(plan(with_policy(after, V1, V2, V3), fleet({V1: READY, V2: READY, V3: READY}), moved, ()))["1"] == (
+        State.DRAINING,
+        "",
+    )
+
+
+def test_a_version_that_a_policy_names_and_is_not_there_is_listed_with_the_reason() -> None:
+    """And calls that mean it get it; no other version answers in its place."""
+    policy = Policy(default_version="9", labels={"stable": "8"})
+    table = plan(with_policy(policy, V1), fleet({V1: READY}), RouteTable(), ()).table
+    assert {name: one.state for name, one in table.models["iris"].versions.items()} == {
+        "1": State.READY,
+        "8": State.FAILED,
+        "9": State.FAILED,
+    }
+    for label in ("", "stable"):
+        with pytest.raises(ModelNotReady, match="policy names this version"):
+            table.resolve("iris", label=label)
+
+
+def test_a_policy_that_was_edited_holds_at_once_for_what_is_loaded() -> None:
+    """Nothing is loaded again for how calls are treated."""
+    policy = Policy(calls=CallPolicy(timeout=3.0, cache=False))
+    decided = plan(with_policy(policy, V1), fleet({V1: READY}), served(V1), ())
+    assert (decided.actions, decided.table.resolve("iris").policy) == ((), policy.calls)
+
+
+def test_broken_files_or_a_broken_policy_leave_everything_as_it_was() -> None:
+    """The old default, labels and call policy go on, and the reason is in the listing."""
+    policy = Policy(default_version="1", labels={"stable": "1"}, calls=CallPolicy(timeout=3.0))
+    table = plan(with_policy(policy, V1, V2), fleet({V1: READY, V2: READY}), RouteTable(), ()).table
+    broken = ModelFiles("iris", TF, with_policy(policy, V1, V2).models["iris"].versions, "model.yaml: no YAML")
+    decided = plan(Inventory({"iris": broken}), fleet({V1: READY, V2: READY}), table, {V1.name, V2.name})
+    model, old = decided.table.models["iris"], table.models["iris"]
+    assert (decided.actions, model.default, model.labels) == ((), old.default, old.labels)
+    assert decided.table.resolve("iris").policy == policy.calls
+    assert "model.yaml: no YAML" in model.versions["1"].reason
+
+
+def test_a_replica_that_lost_something_is_out_of_the_rotation_until_it_has_it_all() -> None:
+    """Calls go to the others, and no flip waits for it."""
+    table = served(V1)
+    behind = plan(lying(V1), fleet({V1: READY}, {}), table, ())
+    assert (behind.rotation, behind.actions) == ({TF: ("r0",)}, (Load("r1", V1),))
+    assert behind.table == table
+    flips = plan(lying(V1, V2), fleet({V1: READY, V2: READY}, {V1: LOADING}), table, ())
+    assert (flips.rotation, iris(flips)["2"]) == ({TF: ("r0",)}, (State.READY, V2.name))
+    whole = plan(lying(V1), fleet({V1: READY}, {V1: READY}), table, ())
+    assert whole.rotation == {TF: ("r0", "r1")}
+
+
+def test_the_rotation_is_left_alone_when_nobody_answers_and_takes_all_when_none_is_whole() -> None:
+    """A controller that is cut off must not take the servers from the gateways."""
+    table = served(V1)
+    assert plan(lying(V1), fleet(None, None), table, ()).rotation == {}
+    assert plan(lying(V1), fleet(None, {}), table, ()).rotation == {TF: ("r1",)}
+    assert plan(lying(V1), fleet({V1: LOADING}, {}), table, ()).rotation == {TF: ("r0", "r1")}
 
 
 def test_a_load_that_fails_in_one_replica_does_not_flip() -> None:
@@ -153,16 +254,22 @@ def test_deleting_the_newest_version_rolls_back() -> None:
     assert loading.actions == (Load("r0", V1),)
     assert iris(loading) == {"1": (State.LOADING, ""), "2": (State.READY, V2.name)}
     assert loading.table.models["iris"].default == "2"
-    assert iris(plan(lying(V1), fleet({V1: READY, V2: READY}), table, ())) == {"1": (State.READY, V1.name)}
+    rolled_back = plan(lying(V1), fleet({V1: READY, V2: READY}), table, ())
+    assert iris(rolled_back) == {"1": (State.READY, V1.name), "2": (State.DRAINING, "")}
+    assert iris(plan(lying(V1), fleet({V1: READY}), rolled_back.table, ())) == {"1": (State.READY, V1.name)}
 
 
 def test_deleting_a_model_withdraws_its_route_before_it_is_unloaded() -> None:
     """Clients are told first; the server follows once no request can be using it."""
     table = served(V1)
     gone = plan(Inventory(), fleet({V1: READY}), table, {V1.name})
-    assert (gone.actions, gone.table.models) == ((), {})
-    assert plan(Inventory(), fleet({V1: READY}), gone.table, ()).actions == ()
+    assert (gone.actions, iris(gone)) == ((), {"1": (State.DRAINING, "")})
+    with pytest.raises(NotFound):
+        gone.table.resolve("iris")
+    draining = plan(Inventory(), fleet({V1: READY}), gone.table, ())
+    assert (draining.actions, draining.table) == ((), gone.table)
     assert plan(Inventory(), fleet({V1: READY}), gone.table, {V1.name}).actions == (Unload("r0", TF, V1.name),)
+    assert plan(Inventory(), fleet({}), gone.table, ()).table.models == {}
 
 
 def test_nothing_is_done_twice() -> None:
@@ -170,7 +277,7 @@ def test_nothing_is_done_twice() -> None:
     assert plan(lying(V1), fleet({V1: LOADING}), RouteTable(), ()).actions == ()
     assert plan(Inventory(), fleet({V1: UNLOADING}), RouteTable(), {V1.name}).actions == ()
     table = served(V1)
-    assert plan(lying(V1), fleet({V1: READY}), table, ()) == Plan((), table)
+    assert plan(lying(V1), fleet({V1: READY}), table, ()) == Plan((), {TF: ("r0",)}, table)
 
 
 def test_a_replica_that_cannot_be_reached_blocks_nothing() -> None:

@@ -3,16 +3,18 @@
 The model servers are simulated: a load takes some rounds, and may fail for ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes_controller import lying, servable
+from portico.controller.fleet import Fleet
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoadState, Status
-from portico.controller.plan import Fleet, Load, Unload, plan, routes
+from portico.controller.plan import Load, Unload, plan, routes
+from portico.controller.policy import Policy
 from portico.controller.servable import Servable
 from portico.routing import RouteTable, Server, State
 
@@ -59,7 +61,16 @@ class World:
                 del self.replicas[action.server][action.address][action.name]
         changed = decided.table != self.table or bool(decided.actions) or ended
         self.table = decided.table
+        self.check_rotation(decided.rotation)
         return changed
+
+    def check_rotation(self, rotation: Mapping[Server, tuple[str, ...]]) -> None:
+        """Who takes calls has everything that the table routes to; or nobody has."""
+        for server, addresses in rotation.items():
+            names = {route.servable for route in routes(self.table) if route.server is server}
+            reach = {at: has for at, has in self.replicas[server].items() if at not in self.unreachable}
+            whole = {at for at, has in reach.items() if all(has.get(name) == READY for name in names)}
+            assert set(addresses) <= (whole or reach.keys())
 
     def finish_loads(self) -> bool:
         ended = False
@@ -98,6 +109,16 @@ def of_server(server: Server) -> list[str]:
     return [one.name for one in POOL if one.server is server]
 
 
+numbers = st.sampled_from(["1", "2", "3"])
+policies = st.builds(
+    Policy,
+    latest=st.sampled_from([1, 1, 2, None]),
+    only=st.sampled_from([frozenset(), frozenset(), frozenset({"1"}), frozenset({"1", "3"})]),
+    labels=st.dictionaries(st.sampled_from(["stable", "canary"]), numbers),
+    default_version=st.sampled_from(["", "", "1", "2"]),
+)
+
+
 @st.composite
 def inventories(draw: st.DrawFn) -> Inventory:
     """Any repository: some versions whole, some broken, some changing, some names unclear."""
@@ -110,7 +131,7 @@ def inventories(draw: st.DrawFn) -> Inventory:
             whole = [VersionFiles(version, one) for one in candidates]
             found.append(draw(st.sampled_from([*whole, VersionFiles(version, problem="bad"), VersionFiles(version)])))
         server = found[0].servable.server if found[0].servable else None
-        models[model] = ModelFiles(model, server, () if problem else tuple(found), problem)
+        models[model] = ModelFiles(model, server, () if problem else tuple(found), problem, draw(policies))
     return Inventory(models)
 
 
@@ -188,7 +209,7 @@ def test_nothing_is_left_over(world: World) -> None:
 def test_a_model_that_answers_goes_on_answering(world: World, later: Inventory) -> None:
     """While its files are changed into anything at all, a model that stays in the repository never loses its route."""
     world.settle()
-    answered = {model for model in MODELS if model in world.table.models and world.table.models[model].default}
+    answered = {name for name, model in world.table.models.items() if model.status().route}
     world.inventory = later
     for _ in range(ENOUGH_ROUNDS):
         changed = world.round()

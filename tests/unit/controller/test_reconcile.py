@@ -3,13 +3,28 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from fakes_controller import FakeBackplane, FakeLoader, FakeRepository, lying, servable
+from fakes_controller import (
+    FakeBackplane,
+    FakeBalancer,
+    FakeGateways,
+    FakeLinks,
+    FakeLoader,
+    FakeReplica,
+    FakeRepository,
+    lying,
+    servable,
+)
+from portico.acknowledgements import Acknowledgement
+from portico.controller.drain import Drain
 from portico.controller.inventory import Inventory
+from portico.controller.loaders import LoaderError, LoadState, Status
 from portico.controller.reconcile import Reconciler
+from portico.controller.servable import Servable
+from portico.controller.work import Warmer
 from portico.routing import RouteTable, Server, State
 
 V1, V2 = servable("iris", "1"), servable("iris", "2")
@@ -27,8 +42,10 @@ class Stack:
     drain: float = 0.0
     retry: float = 3600.0
     now: float = 0.0
+    warm: Warmer | None = None
 
     def __post_init__(self) -> None:
+        self.gateways, self.balancer, self.links = FakeGateways(), FakeBalancer(), FakeLinks()
         self.reconciler = self.another()
 
     def another(self) -> Reconciler:
@@ -37,9 +54,13 @@ class Stack:
             self.repository,
             (self.tf, self.torch),
             self.backplane,
+            self.gateways,
+            self.balancer,
+            self.links,
             interval=3600,
-            drain=self.drain,
+            drain=Drain(self.drain, silence=60),
             retry=self.retry,
+            warm=self.warm,
             clock=lambda: self.now,
         )
 
@@ -100,6 +121,115 @@ async def test_nothing_is_unloaded_before_it_is_drained() -> None:
     stack.now += 1
     await stack.rounds()
     assert V1.name not in tf.fleet["t0"].loaded
+
+
+async def test_what_a_call_still_uses_is_not_unloaded(stack: Stack) -> None:
+    """It goes when every gateway has the new table and has ended its last call; one that says nothing is waited for."""
+    stack.gateways.say = {"g": Acknowledgement(0, frozenset())}
+    await stack.rounds()
+    stack.repository.inventory = lying(V2, DIGITS)
+    revision = (await stack.rounds()).revision
+    loaded = stack.tf.fleet["t0"].loaded
+    assert V1.name in loaded
+    stack.gateways.say = {"g": Acknowledgement(revision, frozenset({V1.name}))}
+    await stack.rounds()
+    assert V1.name in loaded
+    stack.gateways.say = {"g": Acknowledgement(revision, frozenset())}
+    await stack.rounds()
+    assert V1.name not in loaded
+
+
+async def test_a_gateway_that_is_gone_is_forgotten_in_the_end(stack: Stack) -> None:
+    """Its calls cannot last longer than the stack allows."""
+    stack.gateways.say = {"g": Acknowledgement(0, frozenset({V1.name}))}
+    await stack.rounds()
+    stack.repository.inventory = lying(V2, DIGITS)
+    await stack.rounds()
+    stack.now += 59
+    await stack.rounds()
+    assert V1.name in stack.tf.fleet["t0"].loaded
+    stack.now += 1
+    await stack.rounds()
+    assert (V1.name in stack.tf.fleet["t0"].loaded, stack.gateways.say) == (False, {})
+
+
+async def test_nothing_is_unloaded_while_the_gateways_cannot_be_heard(stack: Stack) -> None:
+    """Nobody knows then what their calls use."""
+    await stack.rounds()
+    stack.gateways.reachable = False
+    stack.repository.inventory = lying(V2, DIGITS)
+    await stack.rounds()
+    assert V1.name in stack.tf.fleet["t0"].loaded
+
+
+async def test_calls_go_to_replicas_that_have_everything(stack: Stack) -> None:
+    """One that restarts takes none until it has all that the table routes to; links are kept for what is loaded."""
+    stack.tf.fleet["t1"] = FakeReplica()
+    await stack.rounds()
+    assert stack.balancer.rotation == {Server.TF_SERVING: ("t0", "t1"), Server.TORCHSERVE: ("p0",)}
+    stack.tf.fleet["t1"].restart()
+    stack.tf.fleet["t1"].hold[V1.name] = asyncio.Event()
+    await stack.rounds()
+    assert stack.balancer.rotation[Server.TF_SERVING] == ("t0",)
+    stack.tf.fleet["t1"].hold[V1.name].set()
+    await stack.rounds()
+    assert stack.balancer.rotation[Server.TF_SERVING] == ("t0", "t1")
+    assert stack.links.kept == {V1.name, DIGITS.name}
+
+
+async def test_links_are_kept_while_a_replica_cannot_be_asked(stack: Stack) -> None:
+    """It may have loaded what nobody else has."""
+    await stack.rounds()
+    stack.repository.inventory = lying(DIGITS)
+    stack.tf.fleet["t0"].reachable = False
+    await stack.rounds()
+    assert V1.name in stack.links.kept
+    stack.tf.fleet["t0"].reachable = True
+    await stack.rounds()
+    assert stack.links.kept == {DIGITS.name}
+
+
+async def test_a_version_is_warmed_up_before_it_takes_calls() -> None:
+    """In every replica, again after its restart, and not by a controller that finds it serving."""
+    warmed: list[tuple[str, str]] = []
+    broken: set[str] = set()
+
+    async def warm(address: str, one: Servable, status: Status) -> None:
+        warmed.append((address, one.name))
+        if one.name in broken:
+            raise LoaderError("warm-up request 1: it does not fit")
+
+    cold, colder = replace(V1, warmup="iris/warm.jsonl"), replace(V2, warmup="iris/warm.jsonl")
+    tf = FakeLoader(Server.TF_SERVING, "t0", "t1")
+    stack = Stack(FakeRepository(lying(cold)), tf, FakeLoader(Server.TORCHSERVE), FakeBackplane(), warm=warm)
+    table = await stack.rounds()
+    assert (table.resolve("iris").version, sorted(warmed)) == ("1", [("t0", V1.name), ("t1", V1.name)])
+    warmed.clear()
+    stack.reconciler = stack.another()
+    await stack.rounds()
+    assert warmed == []
+    tf.fleet["t1"].restart()
+    await stack.rounds()
+    assert warmed == [("t1", V1.name)]
+    broken.add(V2.name)
+    stack.repository.inventory = lying(cold, colder)
+    table = await stack.rounds()
+    assert table.resolve("iris").version == "1"
+    assert "it does not fit" in table.models["iris"].versions["2"].reason
+
+
+async def test_what_an_earlier_controller_loaded_and_did_not_warm_up_is_warmed_up() -> None:
+    """It died between the two; nothing was routed there yet."""
+    warmed: list[str] = []
+
+    async def warm(address: str, one: Servable, status: Status) -> None:
+        warmed.append(one.name)
+
+    tf = FakeLoader(Server.TF_SERVING, "t0")
+    tf.fleet["t0"].loaded[V1.name] = Status(LoadState.READY)
+    cold = replace(V1, warmup="iris/warm.jsonl")
+    stack = Stack(FakeRepository(lying(cold)), tf, FakeLoader(Server.TORCHSERVE), FakeBackplane(), warm=warm)
+    assert ((await stack.rounds()).resolve("iris").version, warmed) == ("1", [V1.name])
 
 
 async def test_nothing_is_unloaded_while_redis_is_gone(stack: Stack) -> None:
@@ -246,7 +376,14 @@ async def test_a_kind_of_server_that_is_not_there_says_so() -> None:
     backplane = FakeBackplane()
     repository = FakeRepository(lying(DIGITS))
     reconciler = Reconciler(
-        repository, (), backplane, interval=3600, absent={Server.TORCHSERVE: "there is no TorchServe"}
+        repository,
+        (),
+        backplane,
+        FakeGateways(),
+        FakeBalancer(),
+        FakeLinks(),
+        interval=3600,
+        absent={Server.TORCHSERVE: "there is no TorchServe"},
     )
     await reconciler.round()
     assert backplane.tables[-1].models["digits"].versions["1.0"].reason == "there is no TorchServe"
@@ -277,7 +414,7 @@ async def test_every_change_is_a_log_line(stack: Stack, caplog: pytest.LogCaptur
     """What happened, why, and how long it took; and one line only for trouble that lasts."""
     caplog.set_level(logging.INFO)
     await stack.rounds()
-    assert any("model iris version 1: ready" in line and "after its files came" in line for line in caplog.messages)
+    assert any("model iris version 1: ready" in line and "(settle 0.00 s, " in line for line in caplog.messages)
     assert any("loaded as" in line for line in caplog.messages)
     stack.tf.fleet["t0"].reachable = False
     caplog.clear()
@@ -290,5 +427,5 @@ async def test_every_change_is_a_log_line(stack: Stack, caplog: pytest.LogCaptur
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for `condition`; the test's own time limit ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110  # looks at fakes, which signal nothing
+    while not condition():  # looks at fakes, which signal nothing
         await asyncio.sleep(0.001)

@@ -6,13 +6,16 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from portico.controller import judge as judging
 from portico.controller import repository as module
-from portico.controller.inventory import FoundVersion, Inventory, VersionFiles
+from portico.controller.inventory import FoundVersion, Inventory, ModelFiles, VersionFiles
+from portico.controller.judge import Judgement
+from portico.controller.policy import Policy
 from portico.controller.repository import Repository
 from portico.routing import Server
 
@@ -33,7 +36,8 @@ def repository(root: Path) -> Iterator[Repository]:
 
 def put(path: Path, content: bytes = b"x") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    # The one field that a SavedModel must have, with the content in it.
+    path.write_bytes(b"\x12" + bytes([len(content)]) + content if path.name == "saved_model.pb" else content)
 
 
 def put_archive(path: Path, version: str = "1.0", content: bytes = b"x") -> None:
@@ -95,7 +99,7 @@ async def test_a_broken_archive_is_a_problem_of_its_own(root: Path, repository: 
     (iris,) = await settled(repository, "iris")
     assert iris.servable
     put_archive(root / "digits.mar")
-    while not (await settled(repository, "digits"))[0].servable:  # noqa: ASYNC110  # files signal nothing
+    while not (await settled(repository, "digits"))[0].servable:
         await asyncio.sleep(SETTLE / 5)
 
 
@@ -105,7 +109,7 @@ async def test_a_file_that_cannot_be_opened_is_a_problem(root: Path, monkeypatch
     def refuse(path: Path, files: object) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(module, "fingerprint", refuse)
+    monkeypatch.setattr(judging, "fingerprint", refuse)
     put(root / "iris/1/saved_model.pb")
     repository = Repository(root, SETTLE, lambda: None)
     (iris,) = await settled(repository, "iris")
@@ -117,11 +121,11 @@ async def test_files_that_take_long_to_read_hold_nothing_up(root: Path, monkeypa
     """A look ends without them, and the loop is woken when they have been read. Each is read once."""
     gate, judged, woken = threading.Event(), [], asyncio.Event()
 
-    def judge(root: Path, model: str, found: FoundVersion) -> VersionFiles:
-        judged.append(model)
-        if model == "big":
+    def judge(root: Path, found: FoundVersion) -> Judgement:
+        judged.append(found.path)
+        if found.path == "big/1":
             gate.wait(60)
-        return original(root, model, found)
+        return original(root, found)
 
     original = module.judge
     monkeypatch.setattr(module, "judge", judge)
@@ -138,7 +142,7 @@ async def test_files_that_take_long_to_read_hold_nothing_up(root: Path, monkeypa
     await woken.wait()
     (big,) = (await repository.look()).models["big"].versions
     assert big.servable
-    assert sorted(judged) == ["big", "small"]
+    assert sorted(judged) == ["big/1", "small/1"]
     repository.close()
 
 
@@ -177,3 +181,173 @@ async def test_odd_files_harm_nothing_else(root: Path, repository: Repository, d
     assert odd.problem.encode().decode() == odd.problem
     (good,) = await settled(repository, "good")
     assert good.servable
+
+
+async def look_until(repository: Repository, model: str, done: Callable[[ModelFiles], bool]) -> ModelFiles:
+    while True:
+        found = (await repository.look()).models.get(model)
+        if found and done(found):
+            return found
+        await asyncio.sleep(SETTLE / 5)
+
+
+def whole(found: ModelFiles) -> bool:
+    return bool(found.versions) and all(version.servable for version in found.versions)
+
+
+async def test_a_policys_options_are_part_of_a_servables_name(root: Path, repository: Repository) -> None:
+    """Another number of workers is another generation; without them in the policy again it is the first one."""
+    put_archive(root / "digits.mar")
+    names = []
+    for policy in ("", "workers: 2\nwarmup: warm.jsonl\n", "workers: 1\n"):
+        put(root / "digits.yaml", policy.encode())
+        put(root / "warm.jsonl")
+        workers = 2 if "2" in policy else 1
+        found = await look_until(
+            repository,
+            "digits",
+            lambda f, w=workers: whole(f) and f.policy.options.workers == w,  # type: ignore[misc]
+        )
+        (servable,) = [version.servable for version in found.versions]
+        assert servable
+        assert (servable.options.workers, servable.warmup) == (workers, "warm.jsonl" if workers == 2 else "")
+        names.append(servable.name)
+    assert names[0] == names[2] != names[1]
+
+
+async def test_a_policy_for_a_folder_lies_in_it(root: Path, repository: Repository) -> None:
+    """Its warm-up requests, too; the version waits until the policy is known."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"timeout: 7\nwarmup: requests/warm.jsonl\n")
+    put(root / "iris/requests/warm.jsonl")
+    found = await look_until(repository, "iris", whole)
+    (version,) = found.versions
+    assert version.servable
+    assert (found.policy.calls.timeout, version.servable.warmup) == (7, "iris/requests/warm.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ("workers: 2\n", "model.yaml: 'workers' in its policy: only TorchServe has that"),
+        ("no-such-key: 2\n", "model.yaml: "),
+        ("{", "model.yaml: "),
+        ("warmup: none.jsonl\n", "model.yaml: its 'warmup' is no file: none.jsonl"),
+        ("warmup: out.jsonl\n", "model.yaml: its 'warmup' leads out of the repository: out.jsonl"),
+    ],
+)
+async def test_a_policy_with_a_problem_keeps_the_one_before(
+    root: Path, repository: Repository, policy: str, reason: str
+) -> None:
+    """The problem is the model's, so that nothing is loaded anew; what was said before holds until it is mended."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"timeout: 7\n")
+    (root / "iris/out.jsonl").symlink_to(__file__)
+    before = await look_until(repository, "iris", whole)
+    put(root / "iris/model.yaml", policy.encode())
+    broken = await look_until(repository, "iris", lambda found: bool(found.problem))
+    assert broken.problem.startswith(reason)
+    assert broken.problem.count("model.yaml: ") == 1
+    assert (broken.policy, broken.versions) == (before.policy, before.versions)
+    put(root / "iris/model.yaml", b"timeout: 8\n")
+    mended = await look_until(repository, "iris", lambda found: not found.problem and found.policy != before.policy)
+    assert mended.policy.calls.timeout == 8
+
+
+async def test_warm_up_requests_may_come_after_the_policy(root: Path, repository: Repository) -> None:
+    """The problem ends when the file is there, although the policy is as it was."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"warmup: warm.jsonl\n")
+    await look_until(repository, "iris", lambda found: "is no file" in found.problem)
+    put(root / "iris/warm.jsonl")
+    assert whole(await look_until(repository, "iris", lambda found: not found.problem))
+
+
+async def test_a_policy_that_is_removed_no_longer_holds(root: Path, repository: Repository) -> None:
+    """After the time to settle, since editors remove files before they write them."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"timeout: 7\n")
+    await look_until(repository, "iris", whole)
+    (root / "iris/model.yaml").unlink()
+    assert (await repository.look()).models["iris"].policy.calls.timeout == 7
+    assert whole(await look_until(repository, "iris", lambda found: found.policy == Policy()))
+
+
+async def test_a_controller_that_starts_beside_an_edit_takes_nothing_away(root: Path) -> None:
+    """While the policy is not known, nothing is decided about a model that may serve already."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"timeout: 7\n")
+    repository = Repository(root, 3600.0, lambda: None)
+    found = (await repository.look()).models["iris"]
+    assert found.problem == "model.yaml: is still changing"
+    put(root / "new/1/saved_model.pb")
+    put(root / "new/model.yaml", b"timeout: 7\n")
+    assert (await repository.look()).models["new"].problem == ""
+    repository.close()
+
+
+async def test_what_was_moved_in_is_served_at_the_next_look(root: Path) -> None:
+    """However long others have to settle; and the look after it is due when they have."""
+    arrived: set[str] = set()
+    repository = Repository(root, 3600.0, lambda: None, lambda: arrived)
+    assert repository.next_look is None
+    await repository.look()
+    put(root / "iris/1/saved_model.pb")
+    arrived.add("iris/1")
+    (version,) = (await repository.look()).models["iris"].versions
+    assert version.servable
+    assert repository.next_look is None
+    put(root / "iris/2/saved_model.pb")
+    one, two = (await repository.look()).models["iris"].versions
+    assert (one.servable is None, two.servable) == (False, None)
+    assert repository.next_look is not None
+    assert 3500 < repository.next_look <= 3600
+    repository.close()
+
+
+async def test_the_times_of_a_version_are_told(root: Path, repository: Repository) -> None:
+    """Seen, settled, judged, in this order, and none of them makes two versions differ."""
+    started = time.monotonic()
+    put(root / "iris/1/saved_model.pb")
+    (version,) = await settled(repository, "iris")
+    assert started <= version.since <= version.settled - SETTLE
+    assert version.settled <= version.judged <= time.monotonic()
+    assert version == VersionFiles("1", version.servable)
+
+
+async def test_a_look_without_news_makes_nothing_new(root: Path, repository: Repository) -> None:
+    """Of a thousand models, only those that changed cost more than their scan."""
+    put(root / "iris/1/saved_model.pb")
+    put_archive(root / "digits.mar")
+    for model in ("iris", "digits"):
+        await look_until(repository, model, whole)
+    first, second = await repository.look(), await repository.look()
+    assert all(second.models[name] is found for name, found in first.models.items())
+    put_archive(root / "digits.mar", content=b"other")
+    third = await repository.look()
+    assert third.models["iris"] is first.models["iris"]
+    assert third.models["digits"] is not first.models["digits"]
+
+
+async def test_large_files_do_not_hold_up_small_ones(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read by threads of their own, however many of them there are."""
+    gate = threading.Event()
+    original = module.judge
+
+    def judge(root: Path, found: FoundVersion) -> Judgement:
+        if found.path.startswith("large"):
+            gate.wait(60)
+        return original(root, found)
+
+    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "LARGE", 10)
+    for number in range(4):
+        put(root / f"large{number}/1/saved_model.pb", b"x" * 11)
+    repository = Repository(root, SETTLE, lambda: None)
+    await look_until(repository, "large3", lambda found: bool(found.versions))
+    put(root / "small/1/saved_model.pb")
+    assert whole(await look_until(repository, "small", whole))
+    gate.set()
+    assert whole(await look_until(repository, "large3", whole))
+    repository.close()

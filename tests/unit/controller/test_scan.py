@@ -1,10 +1,13 @@
 """`scan`: what a folder of files means, and what is said of files that mean nothing."""
 
+import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from portico.controller import tree
 from portico.controller.inventory import FoundVersion, Listing
 from portico.controller.scan import scan
 from portico.routing import Server
@@ -184,6 +187,171 @@ def test_a_link_that_leads_astray_is_refused(repository: Path, link: str, target
     listing = scan(repository)
     model = "out" if link.startswith("out") else "iris"
     assert reason in problem(listing, model)
+
+
+@pytest.mark.parametrize("place", ["digits.mar", "digits/2/saved_model.pb", "digits/2/a/b", "digits/2/digits.mar"])
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_is_neither_file_nor_folder_is_refused_at_once(repository: Path, place: str, kind: str) -> None:
+    """A pipe or a socket has its reason, is never opened, and harms nothing else."""
+    odd = put(repository / place)
+    if place.endswith("/b"):
+        put(odd.parent.parent / "saved_model.pb")
+    odd.unlink()
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.path.relpath(odd))
+    put(repository / "iris/1/saved_model.pb")
+    listing = scan(repository)
+    assert f"'{odd.name}' is no file but a" in problem(listing, "digits")
+    assert problem(listing, "iris") == ""
+
+
+def test_a_link_bomb_is_refused(repository: Path) -> None:
+    """Links that lead round through several folders are found out at the first turn, not at the last allowed one."""
+    for number, other in (("1", "2"), ("2", "3"), ("3", "1")):
+        put(repository / "iris" / number / "saved_model.pb")
+        for name in "abc":
+            (repository / "iris" / number / name).symlink_to(f"../{other}")
+    found = versions(scan(repository), "iris")
+    assert all("leads back to a folder that holds it" in version.problem for version in found.values())
+
+
+def test_a_folder_of_too_many_files_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is an end to what is read of one version or model."""
+    monkeypatch.setattr(tree, "MAX_FILES", 5)
+    monkeypatch.setattr(tree, "MAX_DEPTH", 2)
+    for number in range(6):
+        put(repository / f"flat/1/{number}")
+        put(repository / f"wide/{number}/saved_model.pb")
+        put(repository / f"spread/1/{number % 2}/{number}")
+    for model in ("flat", "spread", "deep"):
+        put(repository / model / "1/saved_model.pb")
+    put(repository / "deep/1/a/b/c/d")
+    listing = scan(repository)
+    assert all("more than 5 files" in problem(listing, model) for model in ("flat", "wide", "spread", "deep"))
+
+
+def test_what_may_not_be_read_is_a_problem_of_its_own(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without permission to list it has the system's words for it, and harms nothing else."""
+
+    def guarded(folder: str) -> list[os.DirEntry[str]]:
+        if folder.endswith(("iris/2", "secret")):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return original(folder)
+
+    original = tree.entries
+    monkeypatch.setattr("portico.controller.scan.entries", guarded)
+    for place in ("iris/1", "iris/2", "secret/1"):
+        put(repository / place / "saved_model.pb")
+    listing = scan(repository)
+    assert versions(listing, "iris")["1"].problem == ""
+    assert versions(listing, "iris")["2"].problem == "cannot be read: Permission denied: 2"
+    assert problem(listing, "secret") == "cannot be read: Permission denied: secret"
+
+
+def test_policies_are_found_beside_what_they_are_for(repository: Path) -> None:
+    """model.yaml in a model's folder, <name>.yaml beside an archive; one that nothing belongs to is no model."""
+    for file in ("iris/1/saved_model.pb", "digits.mar", "faces/3/x.mar", "faces/2/y.mar", "plain.mar"):
+        put(repository / file)
+    for file in ("iris/model.yaml", "digits.yaml", "faces/model.yaml", "early.yaml", "faces.yaml", "iris/2.yaml"):
+        put(repository / file)
+    models = scan(repository).models
+    policies = {name: found.policy.path for name, found in models.items() if found.policy}
+    assert policies == {"iris": "iris/model.yaml", "digits": "digits.yaml", "faces": "faces/model.yaml"}
+    assert set(models) == {"iris", "digits", "faces", "plain"}
+    assert models["iris"].policy is not None
+    assert models["iris"].policy.files[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ("model.yml", "rename it to model.yaml"),
+        ("folder", "'model.yaml' is no file but a folder"),
+        ("pipe", "'model.yaml' is no file but a named pipe"),
+        ("out", "'model.yaml' leads out of the repository"),
+        ("gone", "'model.yaml' leads nowhere"),
+    ],
+)
+def test_a_policy_that_cannot_be_one_leaves_the_versions_alone(repository: Path, policy: str, reason: str) -> None:
+    """What is wrong with a policy is said of the policy."""
+    put(repository / "iris/1/saved_model.pb")
+    put(repository.parent / "outside.yaml")
+    file = repository / "iris/model.yaml"
+    match policy:
+        case "model.yml":
+            put(repository / "iris/model.yml")
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "out":
+            file.symlink_to("../../outside.yaml")
+        case "gone":
+            file.symlink_to("nowhere")
+    found = scan(repository).models["iris"]
+    assert found.policy is not None
+    assert reason in found.policy.problem
+    assert problem(scan(repository), "iris") == ""
+
+
+def test_a_policy_in_its_right_name_hides_one_in_the_wrong(repository: Path) -> None:
+    """Only where there is no model.yaml can model.yml have been meant."""
+    for file in ("iris/1/saved_model.pb", "iris/model.yaml", "iris/model.yml"):
+        put(repository / file)
+    policy = scan(repository).models["iris"].policy
+    assert policy is not None
+    assert (policy.path, policy.problem) == ("iris/model.yaml", "")
+
+
+def test_what_lies_behind_links_is_marked(repository: Path) -> None:
+    """A link as the model, the version, the archive, the policy or a file deep inside: moving it brings no files."""
+    put(repository / ".store/1/saved_model.pb")
+    put(repository / ".store/x.mar")
+    put(repository / "plain/1/saved_model.pb")
+    put(repository / "plain/model.yaml")
+    put(repository / "inside/1/saved_model.pb")
+    (repository / "model").symlink_to(".store")
+    (repository / "inside/1/assets").symlink_to("../../.store/1")
+    (repository / "version").mkdir()
+    (repository / "version/1").symlink_to("../.store/1")
+    (repository / "archive.mar").symlink_to(".store/x.mar")
+    (repository / "archive.yaml").symlink_to("plain/model.yaml")
+    (repository / ".store/x.mar").rename(repository / ".store.mar")
+    (repository / "archive.mar").unlink()
+    (repository / "archive.mar").symlink_to(".store.mar")
+    put(repository / "held/1/.keep")
+    (repository / "held/1/held.mar").symlink_to("../../.store.mar")
+    models = scan(repository).models
+    linked = {name for name, found in models.items() if any(version.linked for version in found.versions)}
+    assert linked == {"model", "inside", "version", "archive", "held"}
+    assert {name for name, found in models.items() if found.policy and found.policy.linked} == {"archive"}
+
+
+def test_an_archive_behind_a_link_out_of_the_repository_is_refused(repository: Path) -> None:
+    """In a version's folder, too."""
+    put(repository.parent / "secret.mar")
+    put(repository / "faces/1/.keep")
+    (repository / "faces/1/faces.mar").symlink_to("../../../secret.mar")
+    assert "leads out of the repository" in problem(scan(repository), "faces")
+
+
+def test_what_did_not_change_is_the_same_object_again(repository: Path) -> None:
+    """Whoever compares two scans need not look into what is the same."""
+    for file in ("iris/1/saved_model.pb", "iris/2/saved_model.pb", "digits.mar", "digits.yaml", "bad--name.mar"):
+        put(repository / file)
+    first = scan(repository)
+    put(repository / "iris/2/saved_model.pb", b"longer")
+    put(repository / "digits.yaml", b"longer")
+    second = scan(repository, first)
+    same = {name for name in first.models if second.models[name] is first.models[name]}
+    assert same == {"bad--name"}
+    assert second.models["iris"].versions[0] is first.models["iris"].versions[0]
+    assert second.models["iris"].versions[1] != first.models["iris"].versions[1]
+    third = scan(repository, second)
+    assert all(third.models[name] is second.models[name] for name in second.models)
 
 
 def test_every_way_to_change_a_file_changes_its_stamp(repository: Path) -> None:

@@ -113,6 +113,7 @@ def test_a_real_tf_serving_replaces_the_stand_in(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environments.TF_SERVING not in environments.needed("run")
     assert environments.TF_SERVING in environments.needed("test")
+    assert environments.TF_SERVING in environments.needed("run", replicas=2)  # which the real one cannot be here
 
 
 def test_the_lock_files_name_no_registry() -> None:

@@ -8,6 +8,7 @@ import pytest
 from portico.local import layout, parts
 from portico.local.addresses import Addresses
 from portico.local.parts import Surroundings
+from portico.local.process import Part
 
 ADDRESSES = Addresses(*range(1001, 1014))
 
@@ -28,9 +29,14 @@ def program(path: Path, prints: str = "") -> Path:
     return path
 
 
-def surroundings(tmp_path: Path) -> Surroundings:
+def surroundings(tmp_path: Path, replicas: int = 1) -> Surroundings:
     """A stack that is not started."""
-    return Surroundings(ADDRESSES, tmp_path / "models", tmp_path)
+    return Surroundings(ADDRESSES, tmp_path / "models", tmp_path, replicas)
+
+
+def told(part: Part) -> str:
+    """Everything that a part is started with."""
+    return " ".join([*part.command, *(f"{name}={value}" for name, value in part.environment.items())])
 
 
 def test_the_machine_s_own_servers_are_preferred(path: Path, tmp_path: Path) -> None:
@@ -73,6 +79,50 @@ def test_a_java_that_is_too_old_is_passed_over(
 
 def test_no_part_listens_to_the_network(path: Path, tmp_path: Path) -> None:
     """Every address that a part is given is loopback."""
-    for part in parts.all_parts(surroundings(tmp_path)):
-        told = " ".join([*part.command, *part.environment.values()])
-        assert "0.0.0.0" not in told  # noqa: S104 - this is what must not be there
+    for part in parts.all_parts(surroundings(tmp_path, 3)):
+        assert "0.0.0.0" not in told(part)  # noqa: S104 - this is what must not be there
+
+
+def test_replicas_share_nothing_but_their_ports(path: Path, tmp_path: Path) -> None:
+    """Each is a part with an address and a folder of its own, and the controller is told of all."""
+    made = {part.name: part for part in parts.all_parts(surroundings(tmp_path, 2))}
+    assert [name for name in made if name.startswith(("tf-serving", "torchserve"))] == [
+        "tf-serving",
+        "tf-serving-2",
+        "torchserve",
+        "torchserve-2",
+    ]
+    for server in ("tf-serving", "torchserve"):
+        first, second = told(made[server]), told(made[f"{server}-2"])
+        assert first != second
+        assert "127.0.0.2" not in first
+        assert "127.0.0.1" not in second
+        assert len({made[server].folder, made[f"{server}-2"].folder}) == 2
+    settings = made["controller"].environment
+    assert settings["PORTICO_TF_SERVING"] == f"127.0.0.1:{ADDRESSES.tf_serving},127.0.0.2:{ADDRESSES.tf_serving}"
+    management = ADDRESSES.torchserve_grpc_management
+    assert settings["PORTICO_TORCHSERVE_MANAGEMENT"] == f"127.0.0.1:{management},127.0.0.2:{management}"
+    assert settings["PORTICO_TORCHSERVE_GRPC_PORT"] == str(ADDRESSES.torchserve_grpc)
+    assert settings["PORTICO_TORCHSERVE_REST_PORT"] == str(ADDRESSES.torchserve_rest)
+
+
+def test_several_replicas_of_tf_serving_are_stand_ins(path: Path, tmp_path: Path) -> None:
+    """The real one listens on every address, so there is room for one on a port."""
+    server = program(path / "tensorflow_model_server")
+    one, two = surroundings(tmp_path), surroundings(tmp_path, 2)
+    assert parts.tf_serving(one).command[0] == str(server)
+    assert {parts.tf_serving(two, replica).command[0] for replica in (0, 1)} == {str(layout.TF_SERVING_PYTHON)}
+
+
+def test_everybody_sees_the_same_stage(path: Path, tmp_path: Path) -> None:
+    """The controller writes links where TorchServe looks for archives, and endpoints where Envoy reads them."""
+    here = surroundings(tmp_path)
+    stage = Path(parts.controller(here).environment["PORTICO_STAGE"])
+    assert parts.torchserve(here).environment["TS_MODEL_STORE"] == str(stage / "torchserve")
+    assert f'"{stage}/envoy/tf_serving.json"' in Path(parts.edge(here).command[2]).read_text()
+
+
+def test_envoy_starts_after_the_controller(path: Path, tmp_path: Path) -> None:
+    """It needs the files that the controller makes; all others start together."""
+    waits = {part.name: part.after for part in parts.all_parts(surroundings(tmp_path)) if part.after}
+    assert waits == {"envoy": "controller"}

@@ -111,6 +111,15 @@ def test_what_is_no_port_is_refused(text: str) -> None:
     assert f"PORT={text} is not a port" in finding.problem
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "1000"])
+def test_what_is_no_number_of_replicas_is_refused(text: str) -> None:
+    """REPLICAS is looked at before anything is started."""
+    finding = preflight.number_of_replicas(text)
+    assert finding is not None
+    assert f"REPLICAS={text}" in finding.problem
+    assert preflight.number_of_replicas("2") is None
+
+
 def test_models_have_to_be_a_folder(tmp_path: Path) -> None:
     """A repository that is missing, or a file, is told apart from one that is fine."""
     (tmp_path / "file").touch()
@@ -138,12 +147,14 @@ def test_nothing_is_installed_yet(tmp_path: Path) -> None:
 
 
 def test_findings_end_the_run_with_exit_code_1_and_no_traceback(tmp_path: Path) -> None:
-    """A wrong PORT and a wrong MODELS are told together, before anything is made."""
+    """A wrong PORT, MODELS and REPLICAS are told together, before anything is made."""
     command = [sys.executable, "-m", "portico.local", "run", "--port", "none", "--models", str(tmp_path / "none")]
+    command += ["--replicas", "many"]
     done = subprocess.run(command, cwd=layout.ROOT / "gateway", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "PORT=none is not a port" in done.stdout
     assert "does not exist" in done.stdout
+    assert "REPLICAS=many is not a number" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -8,8 +8,8 @@ import pytest
 from asgi_client import Answer
 from portico import __version__
 from portico.codecs.handler import raw_response
-from portico.routing import RouteTable
-from sample_gateway import FRESH, LIMIT, SampleGateway
+from portico.routing import RouteTable, Server, State
+from sample_gateway import FRESH, LIMIT, SampleGateway, model
 
 ROW = [0.5, 0.25, 1.0, 9.0]
 
@@ -287,6 +287,13 @@ async def test_model_metadata(gateway: SampleGateway) -> None:
         assert (await gateway.rest("GET", path)).json() == expected
 
 
+async def test_metadata_lists_versions_that_can_be_called(gateway: SampleGateway) -> None:
+    """Metadata does not name versions that no call can reach; one that is away may come back any moment."""
+    states = {"1": State.DRAINING, "2": State.UNAVAILABLE, "3": State.READY, "4": State.LOADING, "5": State.FAILED}
+    gateway.routes.replace(RouteTable({"iris": model("iris", Server.TF_SERVING, states)}))
+    assert (await gateway.rest("GET", "/v2/models/iris")).json()["versions"] == ["2", "3"]
+
+
 async def test_model_metadata_without_a_default_signature(gateway: SampleGateway) -> None:
     """A model without a default signature is described by the one it has, any rank as one open size."""
     answer = (await gateway.rest("GET", "/v2/models/one%20named")).json()
@@ -337,14 +344,15 @@ async def test_server(gateway: SampleGateway) -> None:
 
 
 async def test_server_ready(gateway: SampleGateway) -> None:
-    """The server is ready when every model is; until then it is 503 and names those it waits for."""
+    """The server is ready when every model is that is to stay; until then it is 503 and names those it waits for."""
     answer = await gateway.rest("GET", "/v2/health/ready")
     assert (answer.status, answer.json()) == (
         503,
         {"ready": False, "waiting_for": ["loading", "away", "refused", "damaged"]},
     )
-    ready = RouteTable({name: gateway.routes.table.models[name] for name in ("iris", "digits")})
-    gateway.routes.replace(ready)
+    leaving = model("old", Server.TORCHSERVE, {"1.0": State.DRAINING})
+    ready = {name: gateway.routes.table.models[name] for name in ("iris", "digits")}
+    gateway.routes.replace(RouteTable(ready | {"old": leaving}))
     answer = await gateway.rest("GET", "/v2/health/ready")
     assert (answer.status, answer.json()) == (200, {"ready": True})
 
@@ -356,27 +364,6 @@ async def test_before_the_first_snapshot(path: str) -> None:
     status, body = await gateway.refused("GET", path)
     assert (status, "controller" in body["error"]) == (503, True)
     assert (await gateway.rest("GET", "/v2/health/live")).status == 200
-
-
-async def test_the_repository_index(gateway: SampleGateway) -> None:
-    """The index lists every version of every model with its state and the reason for it."""
-    listed = (await gateway.rest("POST", "/v2/repository/index")).json()
-    by_name = {(entry["name"], entry["version"]): (entry["state"], entry["reason"]) for entry in listed}
-    assert len(listed) == len(by_name) == 14
-    assert by_name["iris", "1"] == by_name["iris", "2"] == by_name["digits", "1.1"] == ("READY", "")
-    assert by_name["loading", "1"] == ("LOADING", "")
-    assert by_name["away", "1.0"] == ("UNAVAILABLE", "away is unavailable for a reason")
-    assert by_name["refused", "1.0"] == ("FAILED", "refused is failed for a reason")
-    assert by_name["damaged", "3"] == ("QUARANTINED", "damaged is quarantined for a reason")
-
-
-async def test_the_index_of_what_is_ready(gateway: SampleGateway) -> None:
-    """The index can be asked for what is ready only."""
-    listed = (await gateway.rest("POST", "/v2/repository/index", {"ready": True})).json()
-    assert {entry["state"] for entry in listed} == {"READY"}
-    assert len(listed) == 10
-    assert len((await gateway.rest("POST", "/v2/repository/index", {"ready": False})).json()) == 14
-    assert (await gateway.refused("POST", "/v2/repository/index", b"["))[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ adapters beside it.
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 _UNREACHABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+_log = logging.getLogger(__name__)
 
 Response = TypeVar("Response", bound=Message)
 
@@ -61,10 +63,29 @@ async def resolve(target: str) -> tuple[str, ...]:
 
 
 class Channels:
-    """One open channel per address, for as long as the address is there."""
+    """One open channel per address of `targets`, host:port or several with commas, for as long as it is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, targets: str) -> None:
+        self._targets = [target for each in targets.split(",") if (target := each.strip())]
+        self._unresolved = ""
         self._channels: dict[str, aio.Channel] = {}
+
+    async def addresses(self) -> tuple[str, ...]:
+        """The addresses behind all targets; a target that cannot be resolved is left out, and said in the log.
+
+        Raises ReplicaUnreachable if none can be resolved.
+        """
+        answers = await asyncio.gather(*map(resolve, self._targets), return_exceptions=True)
+        problems = [answer for answer in answers if isinstance(answer, BaseException)]
+        unresolved = "; ".join(map(str, problems))
+        if len(problems) == len(answers):
+            raise ReplicaUnreachable(unresolved or "it has no address")
+        if unresolved and unresolved != self._unresolved:
+            _log.warning("%s; going on without it", unresolved)
+        self._unresolved = unresolved
+        found = tuple(dict.fromkeys(each for answer in answers if isinstance(answer, tuple) for each in answer))
+        await self._keep(found)
+        return found
 
     async def call(
         self, address: str, method: str, request: Message, answer: type[Response], timeout: float = CALL_TIMEOUT
@@ -86,11 +107,10 @@ class Channels:
             raise CallFailed(error.code(), error.details() or error.code().name) from error
         return response
 
-    async def keep(self, addresses: tuple[str, ...]) -> None:
-        """Closes the channels to all other addresses."""
+    async def _keep(self, addresses: tuple[str, ...]) -> None:
         for address in self._channels.keys() - set(addresses):
             await self._channels.pop(address).close()
 
     async def close(self) -> None:
         """Closes all channels."""
-        await self.keep(())
+        await self._keep(())

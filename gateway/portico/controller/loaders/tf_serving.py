@@ -1,30 +1,27 @@
 """Drives TF Serving through its `tensorflow.serving.ModelService`.
 
 Its configuration is one list that is replaced whole; it cannot be read back. So this adapter remembers for each replica
-what it has put there, and takes up from the status calls what another controller did before it.
+what it has put there, and asks after everything on the stage to take up what another controller did before it.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from portico.codecs.signatures import decode_signatures
 from portico.controller.loaders import LoaderError, LoadState, Report, Status
-from portico.controller.loaders.channels import CallFailed, Channels, TimedOut, resolve
+from portico.controller.loaders.channels import CallFailed, Channels, TimedOut
 from portico.controller.loaders.rotation import Rotation
 from portico.controller.servable import Servable
+from portico.controller.stage import Stage
 from portico.routing import Server, Signature
 from portico.wire import tf_serving_pb2 as tfs
 
 PLATFORM = "tensorflow"
-MISSING_PATIENCE = 10.0
-"""Seconds that a reload waits for the folder of a model to come back, or for the model to be unloaded."""
-
 _MODELS = "/tensorflow.serving.ModelService"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _SIGNATURE_DEF = "signature_def"
@@ -63,29 +60,27 @@ class _Replica:
 
 
 class TFServing:
-    """Implements `Loader`. `target` is host:port of the gRPC API, `models` the `repository` as TF Serving sees it."""
+    """Implements `Loader`. `targets` are host:port of the gRPC API, several with commas; `load_timeout` is seconds."""
 
     server = Server.TF_SERVING
 
-    def __init__(self, target: str, repository: Path, models: str, load_timeout: float) -> None:
-        self._target = target
-        self._repository = repository
-        self._models = models.rstrip("/")
+    def __init__(self, targets: str, stage: Stage, load_timeout: float) -> None:
+        self._stage = stage
         self._load_timeout = load_timeout
-        self._channels = Channels()
+        self._channels = Channels(targets)
         self._replicas: dict[str, _Replica] = {}
         self._signatures: dict[str, Mapping[str, Signature]] = {}
 
     async def replicas(self) -> tuple[str, ...]:
-        addresses = await resolve(self._target)
-        await self._channels.keep(addresses)
+        addresses = await self._channels.addresses()
         for address in self._replicas.keys() - set(addresses):
             del self._replicas[address]
         return addresses
 
     async def report(self, address: str, known: Iterable[Servable]) -> Report:
         replica = self._replica(address)
-        asked = {servable.name: servable for servable in (*known, *replica.wanted.values())}
+        staged = (servable for servable in await self._staged() if servable.server is self.server)
+        asked = {servable.name: servable for servable in (*staged, *replica.wanted.values(), *known)}
         again = replica.rotation.next(replica.ready.keys() & asked.keys())
         states = {name: await self._status(address, asked[name]) for name in again}
         if all(status and status.state is LoadState.READY for status in states.values()):
@@ -141,14 +136,13 @@ class TFServing:
         """Sends the list as it is when its turn comes; what has joined in the meantime goes with it."""
         await asyncio.sleep(0)
         async with replica.turn:
-            await self._drop_missing(replica)
             names = frozenset(replica.wanted)
             if names == replica.sent:
                 return
+            wanted = [servable for _, servable in sorted(replica.wanted.items())]
+            await self._put(wanted)
             request = tfs.ReloadConfigRequest()
-            request.config.model_config_list.config.extend(
-                self._config(servable) for _, servable in sorted(replica.wanted.items())
-            )
+            request.config.model_config_list.config.extend(map(self._config, wanted))
             replica.sent = None
             method = f"{_MODELS}/HandleReloadConfigRequest"
             try:
@@ -161,22 +155,25 @@ class TFServing:
                     raise LoaderError(f"TF Serving refused its configuration: {error}") from error
             replica.sent = names
 
-    async def _drop_missing(self, replica: _Replica) -> None:
-        """Keeps models without a folder out of the list: with one of them TF Serving loads nothing any more, and a
-        reload that waits for a load then waits without end, with every later one behind it.
+    async def _staged(self) -> list[Servable]:
+        try:
+            return await asyncio.to_thread(self._stage.known)
+        except OSError as error:
+            raise LoaderError(str(error)) from error
 
-        Folders that are replaced are gone for a moment, and deleted models are about to be unloaded: it waits for that.
+    async def _put(self, servables: Iterable[Servable]) -> None:
+        """All of the list, not just what is new: with one base path missing TF Serving loads nothing any more, and a
+        reload that waits for a load waits without end, with every later one behind it.
         """
-        deadline = time.monotonic() + MISSING_PATIENCE
-        while missing := await asyncio.to_thread(self._missing, list(replica.wanted.values())):
-            if time.monotonic() >= deadline:
-                for name in missing:
-                    replica.wanted.pop(name, None)
-                return
-            await asyncio.sleep(0.1)
 
-    def _missing(self, servables: list[Servable]) -> list[str]:
-        return [servable.name for servable in servables if not (self._repository / servable.model).is_dir()]
+        def put() -> None:
+            for servable in servables:
+                self._stage.put(servable)
+
+        try:
+            await asyncio.to_thread(put)
+        except OSError as error:
+            raise LoaderError(str(error)) from error
 
     async def _ended(self, address: str, servable: Servable) -> Status | None:
         """The status once it has come to an end: a reload may return before that, while the last unload goes on."""
@@ -189,7 +186,7 @@ class TFServing:
 
     def _config(self, servable: Servable) -> tfs.ModelConfig:
         config = tfs.ModelConfig(
-            name=servable.name, base_path=f"{self._models}/{servable.model}", model_platform=PLATFORM
+            name=servable.name, base_path=self._stage.base_path(servable.name), model_platform=PLATFORM
         )
         config.model_version_policy.specific.versions.append(int(servable.servable_version))
         return config
@@ -207,12 +204,20 @@ class TFServing:
         for version in answer.model_version_status:
             if version.state == _State.END:
                 failed = version.status.error_code != 0
-                return Status(LoadState.FAILED, _explain(version.status.error_message, servable)) if failed else None
+                return (
+                    Status(LoadState.FAILED, self._explain(version.status.error_message, servable)) if failed else None
+                )
             state = _STATES.get(version.state)
             if state is LoadState.READY:
                 return Status(state, signatures=await self._signatures_of(address, servable))
             return Status(state) if state else None
         return None
+
+    def _explain(self, text: str, servable: Servable) -> str:
+        """In terms of the repository: people see neither the stage nor the name."""
+        if servable.path:
+            text = text.replace(f"{self._stage.base_path(servable.name)}/{servable.servable_version}", servable.path)
+        return f"TF Serving could not load it: {text.replace(servable.name, servable.model)}"
 
     async def _signatures_of(self, address: str, servable: Servable) -> Mapping[str, Signature]:
         """A name stands for one content, so it is asked for once."""
@@ -228,7 +233,3 @@ class TFServing:
 
 def _spec(servable: Servable) -> tfs.ModelSpec:
     return tfs.ModelSpec(name=servable.name, version=Int64Value(value=int(servable.servable_version)))
-
-
-def _explain(text: str, servable: Servable) -> str:
-    return f"TF Serving could not load it: {text.replace(servable.name, servable.model)}"

@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 
 from portico.controller.loaders import LoaderError, LoadState, Report, Status
-from portico.controller.loaders.channels import CALL_TIMEOUT, CallFailed, Channels, TimedOut, resolve
+from portico.controller.loaders.channels import CALL_TIMEOUT, CallFailed, Channels, TimedOut
 from portico.controller.loaders.rotation import Rotation
-from portico.controller.servable import Servable, is_generated
+from portico.controller.servable import LoadOptions, Servable, is_generated
+from portico.controller.stage import ARCHIVE, Stage
 from portico.routing import Server
 from portico.wire import torchserve_management_pb2 as ts
 
@@ -27,10 +28,11 @@ LOADS = 4
 """Loads at one time in one replica: each starts a worker process."""
 
 _SERVICE = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
-_GONE = "TorchServe did not find the archive: does it see the same model repository as the controller?"
+_GONE = "TorchServe did not find the archive: does it see the same model repository and stage as the controller?"
 _NO_WORKER = "TorchServe could not start a worker: the model's handler failed to load; TorchServe's log says why"
 
 READY = Status(LoadState.READY)
+DEFAULTS = LoadOptions()
 
 
 @dataclass(slots=True)
@@ -42,24 +44,23 @@ class _Seen:
 
 
 class TorchServe:
-    """Implements `Loader`. `target` is host:port of the management API.
+    """Implements `Loader`. `targets` are host:port of the management API, several with commas; timeouts are seconds.
 
-    TorchServe's model store is the model repository. It takes no folders in the name of an archive, and so only those
-    at the root can be loaded (ModelArchive.downloadModel).
+    TorchServe's model store is on the stage, since it takes no folders in the name of an archive
+    (ModelArchive.downloadModel). It follows links, unpacks to a folder of its own, and deletes nothing in its store.
     """
 
     server = Server.TORCHSERVE
 
-    def __init__(self, target: str, load_timeout: float) -> None:
-        self._target = target
+    def __init__(self, targets: str, stage: Stage, load_timeout: float) -> None:
+        self._stage = stage
         self._load_timeout = load_timeout
-        self._channels = Channels()
+        self._channels = Channels(targets)
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._seen: dict[str, _Seen] = {}
 
     async def replicas(self) -> tuple[str, ...]:
-        addresses = await resolve(self._target)
-        await self._channels.keep(addresses)
+        addresses = await self._channels.addresses()
         for address in self._seen.keys() - set(addresses):
             del self._seen[address]
         return addresses
@@ -82,23 +83,35 @@ class TorchServe:
             await self._load(address, servable)
 
     async def _load(self, address: str, servable: Servable) -> None:
-        if "/" in servable.path:
-            raise LoaderError("TorchServe loads archives from the root of the model repository only: move it there")
         if await self._status(address, servable.name):
             return
         # What is left of a load that failed, or whose controller died, is in the way of the next one.
         await self.unload(address, servable.name)
-        request = ts.RegisterModelRequest(
-            url=servable.path, model_name=servable.name, initial_workers=1, synchronous=True
-        )
         try:
-            await self._call(address, "RegisterModel", request, self._load_timeout)
+            await asyncio.to_thread(self._stage.put, servable)
+            await self._call(address, "RegisterModel", _registration(servable), self._load_timeout)
+            await self._scale(address, servable)
+        except OSError as error:
+            raise LoaderError(str(error)) from error
         except TimedOut as error:
             await self.unload(address, servable.name)
             raise LoaderError(f"TorchServe did not load it within {self._load_timeout:.0f} s") from error
         except CallFailed as error:
             await self.unload(address, servable.name)
             raise LoaderError(_explain(error, servable)) from error
+
+    async def _scale(self, address: str, servable: Servable) -> None:
+        """An archive's own minWorkers wins over those of its registration (ApiUtils.handleRegister)."""
+        workers = servable.options.workers
+        if workers == DEFAULTS.workers:
+            return
+        (model,) = await self._call(address, "DescribeModel", ts.DescribeModelRequest(model_name=servable.name))
+        if model.get("minWorkers") == model.get("maxWorkers") == workers:
+            return
+        request = ts.ScaleWorkerRequest(
+            model_name=servable.name, min_worker=workers, max_worker=workers, synchronous=True
+        )
+        await self._call(address, "ScaleWorker", request, self._load_timeout)
 
     async def unload(self, address: str, name: str) -> None:
         try:
@@ -140,6 +153,19 @@ class TorchServe:
             return json.loads(answer.msg)
         except ValueError:
             return {"message": answer.msg}
+
+
+def _registration(servable: Servable) -> ts.RegisterModelRequest:
+    """It is answered when all workers are up. What is not set is as the archive says, else as TorchServe's settings."""
+    options = servable.options
+    request = ts.RegisterModelRequest(
+        url=servable.name + ARCHIVE, model_name=servable.name, initial_workers=options.workers, synchronous=True
+    )
+    if options.max_batch_size != DEFAULTS.max_batch_size:
+        request.batch_size = options.max_batch_size
+    if options.batch_delay != DEFAULTS.batch_delay:
+        request.max_batch_delay = options.batch_delay
+    return request
 
 
 def _explain(error: CallFailed, servable: Servable) -> str:

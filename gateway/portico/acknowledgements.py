@@ -1,0 +1,118 @@
+"""What gateways tell the controller: which route table each has put in force, and which servables its calls under way
+still use. So a servable is unloaded when the last call has ended, and neither sooner nor much later.
+
+One hash in Redis holds a field for each gateway. A field changes at least every `BEAT` seconds; the reader judges by
+that whether a gateway is alive, and not by anybody's clock.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from portico.backplane import BackplaneUnavailable
+from portico.routing import LiveRoutes
+
+HASH = "portico:gateways"
+LOOK = 0.2
+"""Seconds between two looks of a gateway at itself; it writes only what has changed."""
+BEAT = 2.0
+"""Seconds after which it writes although nothing has changed."""
+TIMEOUT = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """One gateway: the revision of its table, servables that it uses although no route leads to them, a counter."""
+
+    revision: int
+    using: frozenset[str]
+    beat: int = 0
+
+
+_FIELD = TypeAdapter(Acknowledgement)
+
+
+class Acknowledgements:
+    """Both ends of the hash."""
+
+    def __init__(self, redis: Redis) -> None:
+        # redis-py types an answer as everything that any protocol and decoding may give.
+        self._redis: Any = redis
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str) -> AsyncIterator["Acknowledgements"]:
+        """On the Redis at `url`, which need not be there yet."""
+        redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        try:
+            yield cls(redis)
+        finally:
+            await redis.aclose()
+
+    @asynccontextmanager
+    async def telling(self, routes: LiveRoutes) -> AsyncIterator[None]:
+        """Tells of this gateway for as long as the context is open."""
+        name = uuid.uuid4().hex
+        task = asyncio.create_task(self._tell(name, routes), name="tell the controller")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(TIMEOUT):
+                    await self._redis.hdel(HASH, name)
+
+    async def _tell(self, name: str, routes: LiveRoutes) -> None:
+        told, beat, looks = None, 0, 0
+        while not _cancelled():
+            now = (routes.table.revision, routes.leftover()) if routes.received else None
+            looks += 1
+            if now and (now != told or looks * LOOK >= BEAT):
+                beat, looks = beat + 1, 0
+                try:
+                    await self._redis.hset(HASH, name, _FIELD.dump_json(Acknowledgement(*now, beat)))
+                    told = now
+                except (RedisError, OSError) as error:
+                    _log.debug("the controller is not told, Redis cannot be reached: %s", error)
+            await asyncio.sleep(LOOK)
+
+    async def all(self) -> Mapping[str, Acknowledgement]:
+        """What each gateway last told, by its name. Raises BackplaneUnavailable."""
+        try:
+            fields = await self._redis.hgetall(HASH)
+        except (RedisError, OSError) as error:
+            raise BackplaneUnavailable(f"Redis cannot be reached: {error}") from error
+        return {name.decode(): _read(value) for name, value in fields.items()}
+
+    async def forget(self, name: str) -> None:
+        """Drops a gateway that is gone. Raises BackplaneUnavailable."""
+        try:
+            await self._redis.hdel(HASH, name)
+        except (RedisError, OSError) as error:
+            raise BackplaneUnavailable(f"Redis cannot be reached: {error}") from error
+
+
+def _read(value: bytes) -> Acknowledgement:
+    """What cannot be read is a gateway of another release: it has acknowledged nothing."""
+    try:
+        return _FIELD.validate_json(value)
+    except ValidationError:
+        return Acknowledgement(-1, frozenset())
+
+
+def _cancelled() -> bool:
+    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,48 @@
+"""Every change of what is served, as one line in the log and one count in the metrics: what, why, and how long it took.
+Called by the reconcile loop for each table that it has published.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from prometheus_client import Counter as CounterMetric
+from prometheus_client import Gauge, Histogram
+
+from portico.controller.changes import Swap, changes
+from portico.controller.inventory import Inventory
+from portico.routing import RouteTable, State
+
+_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+CHANGES = CounterMetric("portico_model_changes", "Changes of what is served.", ["model", "change"])
+PHASES = Histogram("portico_swap_seconds", "From the last file written to the route.", ["phase"], buckets=_BUCKETS)
+VERSIONS = Gauge("portico_model_versions", "Versions of models in the listing.", ["state"])
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """`clock` is that of the times in the inventory, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+
+    def published(self, old: RouteTable, new: RouteTable, inventory: Inventory, loaded: Mapping[str, float]) -> None:
+        """`new` has taken the place of `old`. `loaded` says when each servable was loaded, by its name."""
+        now = self._clock()
+        swaps: dict[str, Swap] = {}
+        for model in inventory.models.values():
+            for found in model.versions:
+                name = found.servable.name if found.servable else ""
+                if name in loaded:
+                    swaps[name] = Swap.of_times(found.since, found.settled, found.judged, loaded[name], now)
+        for change in changes(old, new, swaps):
+            _log.info("%s", change)
+            CHANGES.labels(change.model, change.what).inc()
+            for phase, seconds in change.swap.phases() if change.swap else ():
+                PHASES.labels(phase).observe(seconds)
+        states = Counter(version.state for model in new.models.values() for version in model.versions.values())
+        for state in State:
+            VERSIONS.labels(state.lower()).set(states[state])

@@ -1,0 +1,82 @@
+"""Spares `scan` from listing folders that nothing was put into or taken from. Called by `scan`; remembers what it read
+before, and may forget at any time.
+
+A folder's time stamps change with the names in it, so that asking for stamps alone tells whether a model is as it was:
+half the work of listing its folders. File systems on which that does not hold are why each SCANS-th scan trusts
+nothing.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+from portico.controller.inventory import FoundModel, FoundPolicy, FoundVersion
+
+SCANS = 10
+RACY = 2.0
+"""Seconds. Stamps may be as coarse as this: a folder that changed just now may keep them when it changes again."""
+
+_Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    model: FoundModel
+    folders: tuple[tuple[str, _Stamp], ...]
+    files: tuple[tuple[str, _Stamp], ...]
+
+
+class Recheck:
+    """What the last scans found in the folders of models, by name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+        self._scans = 0
+
+    def begin(self) -> None:
+        """A scan begins."""
+        self._scans += 1
+        if self._scans % SCANS == 0:
+            self._known.clear()
+
+    def same(self, name: str) -> FoundModel | None:
+        """The model of that name if nothing in its folder has changed, None if that is not known."""
+        known = self._known.get(name)
+        if known is None:
+            return None
+        try:
+            for path, stamp in known.files:
+                if _stamp(path) != stamp:
+                    return None
+            for path, stamp in known.folders:
+                if _stamp(path) != stamp:
+                    return None
+        except OSError:
+            return None
+        return known.model
+
+    def note(self, root: str, model: FoundModel) -> None:
+        """Remembers a model that was just read from its folder in `root`."""
+        self._known.pop(model.name, None)
+        parts: list[FoundVersion | FoundPolicy] = [*model.versions, *([model.policy] if model.policy else [])]
+        if model.problem or any(part.problem or part.linked for part in parts):
+            return
+        top = f"{root}/{model.name}"
+        folders, files = {top}, []
+        for part in parts:
+            for name, *stamp in part.files:
+                path = f"{root}/{part.path}/{name}" if name else f"{root}/{part.path}"
+                files.append((path, (stamp[0], stamp[1], stamp[2], stamp[3])))
+                while (path := os.path.dirname(path)) not in folders:
+                    folders.add(path)
+        try:
+            stamped = tuple((path, _stamp(path)) for path in folders)
+        except OSError:
+            return
+        if max(max(mtime, ctime) for _, (_, mtime, ctime, _) in stamped) / 1e9 < time.time() - RACY:
+            self._known[model.name] = _Known(model, stamped, tuple(files))
+
+
+def _stamp(path: str) -> _Stamp:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

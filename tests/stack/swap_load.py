@@ -1,0 +1,152 @@
+"""A steady load on models that answer with the number of their content, and a judge of each answer."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import grpc
+
+from portico.wire import tensorflow_pb2 as tf
+from portico.wire import tf_serving_pb2 as tfs
+from portico.wire import torchserve_pb2 as ts
+
+CALL_SECONDS = 30.0
+PAUSE = 0.04
+"""Seconds between two calls of one model."""
+FRESH = (("cache-control", "no-cache"),)
+
+Call = Callable[[str, int, bool], Awaitable[int]]
+"""(model, a number to ask with, whether past the cache) → the content that answered. Raises if there is no answer."""
+
+
+@dataclass
+class Watched:
+    """A model under load. `allowed` are the contents that may answer now; `epoch` counts how often that changed."""
+
+    name: str
+    call: Call
+    allowed: frozenset[int] = frozenset()
+    epoch: int = 0
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def allow(self, *contents: int) -> None:
+        """From now on, until the next time, these contents may answer."""
+        self.allowed = frozenset(contents)
+        self.epoch += 1
+
+    async def ask(self, number: int, fresh: bool) -> None:
+        """One call; what is wrong with its answer is noted."""
+        before, epoch, began = self.allowed, self.epoch, time.monotonic()
+        try:
+            content = await asyncio.wait_for(self.call(self.name, number, fresh), CALL_SECONDS)
+        except Exception as error:
+            took = time.monotonic() - began
+            self.failures.append(f"{self.name}: failed after {took:.2f} s: {type(error).__name__}: {error}"[:500])
+            return
+        self.answers += 1
+        # Answers to calls that were under way while it changed may come from either side.
+        allowed = before if epoch == self.epoch else before | self.allowed
+        if content not in allowed:
+            self.failures.append(f"{self.name}: answered by {content}, allowed were {sorted(allowed)}")
+
+    async def until(self, content: int, seconds: float) -> None:
+        """Returns when a fresh call is answered by `content`."""
+        deadline = time.monotonic() + seconds
+        found: object = None
+        while time.monotonic() < deadline:
+            try:
+                found = await asyncio.wait_for(self.call(self.name, 0, True), CALL_SECONDS)
+            except Exception as error:
+                found = error
+            if found == content:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{self.name}: not {content} within {seconds:g} s, but {found!r}")
+
+
+@dataclass
+class Clients:
+    """One way to call each kind of model by each kind of API."""
+
+    http: aiohttp.ClientSession
+    channel: grpc.aio.Channel
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, port: int) -> "AsyncIterator[Clients]":
+        """Connections to the door, kept open."""
+        base = f"http://127.0.0.1:{port}"
+        async with (
+            aiohttp.ClientSession(base, raise_for_status=False) as http,
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
+            yield cls(http, channel)
+
+    async def tf_rest(self, model: str, number: int, fresh: bool) -> int:
+        answer = await self._post(f"/v1/models/{model}:predict", f'{{"instances": [{number}.0]}}', fresh)
+        return int(json_number(answer, "predictions"))
+
+    async def tf_grpc(self, model: str, number: int, fresh: bool) -> int:
+        request = tfs.PredictRequest()
+        request.model_spec.name = model
+        x = request.inputs["x"]
+        x.dtype = tf.DT_FLOAT
+        x.tensor_shape.dim.add(size=1)
+        x.float_val.append(number)
+        predict = self.channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=tfs.PredictRequest.SerializeToString,
+            response_deserializer=tfs.PredictResponse.FromString,
+        )
+        answer = await predict(request, timeout=CALL_SECONDS, metadata=FRESH if fresh else ())
+        return int(answer.outputs["y"].float_val[0])
+
+    async def torch_rest(self, model: str, number: int, fresh: bool) -> int:
+        return int(await self._post(f"/predictions/{model}", str(number), fresh))
+
+    async def torch_grpc(self, model: str, number: int, fresh: bool) -> int:
+        request = ts.PredictionsRequest(model_name=model, input={"data": str(number).encode()})
+        predictions = self.channel.unary_unary(
+            "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
+            request_serializer=ts.PredictionsRequest.SerializeToString,
+            response_deserializer=ts.PredictionResponse.FromString,
+        )
+        answer = await predictions(request, timeout=CALL_SECONDS, metadata=FRESH if fresh else ())
+        return int(answer.prediction)
+
+    async def _post(self, path: str, body: str, fresh: bool) -> bytes:
+        headers = dict(FRESH) if fresh else {}
+        async with self.http.post(path, data=body, headers=headers) as response:
+            answer = await response.read()
+            if response.status != 200:
+                raise AssertionError(f"{response.status} {answer[:300]!r}")
+            return answer
+
+
+def json_number(answer: bytes, key: str) -> float:
+    """The one number in a JSON answer {key: [number]}."""
+    return float(json.loads(answer)[key][0])
+
+
+@asynccontextmanager
+async def load_on(models: list[Watched]) -> AsyncIterator[None]:
+    """Calls every model again and again, in turn past the cache and through it, until the context is left."""
+
+    async def drive(model: Watched) -> None:
+        for number in itertools.count():
+            await model.ask(number // 2 % 10, fresh=number % 2 == 0)
+            await asyncio.sleep(PAUSE)
+
+    tasks = [asyncio.create_task(drive(model)) for model in models]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
