@@ -13,7 +13,7 @@ DEV = .venv/dev/bin
 export KERAS_HOME := $(CURDIR)/.venv/keras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos run test check lock clean
+.PHONY: help setup protos run test check bench lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,10 @@ check:  ## Linters, types, layers and unit tests; under a minute, no network onc
 test:  ## All tests that need no containers, against the real processes
 	@$(LOCAL) setup --for test
 	$(DEV)/python -m pytest tests --ignore=tests/containers
+
+bench:  ## Measure how long swaps take; writes bench/swap.md and .json
+	@$(LOCAL) setup --for test
+	$(DEV)/python bench/swap.py
 
 lock:  ## Pin the newest versions that the requirements allow
 	@$(LOCAL) setup --for check

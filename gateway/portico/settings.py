@@ -61,3 +61,6 @@ class ControllerSettings(_Settings):
     )
     scan_interval: float = Field(1.0, gt=0, description="Seconds between two looks at the repository and the servers.")
     load_timeout: float = Field(300.0, gt=0, description="Seconds a model may take to load before it has failed.")
+    metrics_address: str = Field(
+        "0.0.0.0:9400", description="host:port of the controller's Prometheus metrics, empty for none."
+    )

@@ -10,6 +10,8 @@ from portico.controller.policy import Policy
 from portico.controller.servable import Servable
 from portico.routing import Server
 
+NO_VERSION = "the folder holds no version: put a SavedModel in 1/, or an archive (.mar) in 1/"
+
 FileStamp = tuple[str, int, int, int, int]
 """Name relative to the version, size in bytes, mtime and ctime in ns, inode: changes whenever a file may have."""
 
@@ -89,6 +91,11 @@ class ModelFiles:
     versions: tuple[VersionFiles, ...] = ()
     problem: str = ""
     policy: Policy = Policy()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all versions were deleted, and the folder was left: then what serves does not stay."""
+        return self.problem == NO_VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class ModelPlan:
 
     def __post_init__(self) -> None:
         for version in self.old.versions.values() if self.old else ():
-            alive = self._alive(version.route) if version.route else None
+            alive = self._alive(version.route) if version.route and not self.files.is_empty else None
             if alive:
                 self.current[version.version] = alive
         # An archive that cannot be read now has the version that it had.

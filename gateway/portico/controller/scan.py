@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from portico.controller.inventory import FileStamp, FoundModel, FoundPolicy, FoundVersion, Listing
+from portico.controller.inventory import NO_VERSION, FileStamp, FoundModel, FoundPolicy, FoundVersion, Listing
 from portico.controller.recheck import Recheck
 from portico.controller.rejected import Rejected, printable, reason
 from portico.controller.servable import version_key
@@ -118,7 +118,7 @@ class _Scan:
             if version is not None:
                 versions.append(version)
         if not versions:
-            raise Rejected("the folder holds no version: put a SavedModel in 1/, or an archive (.mar) in 1/")
+            raise Rejected(NO_VERSION)
         if len(versions) > 1:
             versions.sort(key=lambda version: version_key(version.version))
             if len({version.server for version in versions if not version.problem}) > 1:

@@ -4,9 +4,11 @@ settings.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+
+from prometheus_client import start_http_server
 
 from portico.acknowledgements import Acknowledgements
 from portico.backplane import Backplane
@@ -52,6 +54,7 @@ async def open_controller(settings: ControllerSettings, connect: Connect) -> Asy
             opened.push_async_callback(loader.close)
         wake = asyncio.Event()
         models = Path(settings.model_repository)
+        opened.enter_context(_metrics(settings.metrics_address))
         watch = await opened.enter_async_context(watching(models, wake.set))
         repository = Repository(models, settings.settle, wake.set, watch.take_arrived)
         opened.callback(repository.close)
@@ -69,6 +72,22 @@ async def open_controller(settings: ControllerSettings, connect: Connect) -> Asy
             wake=wake,
             warm=_warmer(settings, connect),
         )
+
+
+@contextmanager
+def _metrics(address: str) -> Iterator[None]:
+    """Answers Prometheus at host:port, from a thread of its own; at no address nobody asks."""
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    server, thread = start_http_server(int(port), host.strip("[]"))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _warmer(settings: ControllerSettings, connect: Connect) -> Warmer:

@@ -31,6 +31,7 @@ class Addresses:
     torchserve_rest: int
     torchserve_management: int
     torchserve_metrics: int
+    controller_metrics: int
 
     @classmethod
     def pick(cls, clients: int | None = None) -> Self:

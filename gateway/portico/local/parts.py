@@ -139,6 +139,7 @@ def controller(here: Surroundings) -> Part:
     settings = {
         "PORTICO_MODEL_REPOSITORY": str(here.models),
         "PORTICO_STAGE": str(here.stage),
+        "PORTICO_METRICS_ADDRESS": f"{LOOPBACK}:{here.addresses.controller_metrics}",
         "PORTICO_TF_SERVING": here.replicas_at(here.addresses.tf_serving),
         "PORTICO_TORCHSERVE_MANAGEMENT": here.replicas_at(here.addresses.torchserve_grpc_management),
         "PORTICO_TORCHSERVE_GRPC_PORT": str(here.addresses.torchserve_grpc),

@@ -7,7 +7,7 @@ import pytest
 
 from fakes_controller import lying, servable
 from portico.controller.fleet import Fleet
-from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
+from portico.controller.inventory import NO_VERSION, Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoadState, Report, Status
 from portico.controller.plan import Load, Plan, Unload, plan
 from portico.controller.policy import Policy
@@ -270,6 +270,15 @@ def test_deleting_a_model_withdraws_its_route_before_it_is_unloaded() -> None:
     assert (draining.actions, draining.table) == ((), gone.table)
     assert plan(Inventory(), fleet({V1: READY}), gone.table, {V1.name}).actions == (Unload("r0", TF, V1.name),)
     assert plan(Inventory(), fleet({}), gone.table, ()).table.models == {}
+
+
+def test_a_folder_left_without_versions_serves_nothing_and_says_why() -> None:
+    """Deleting the last version is deleting the model; the folder that is left is listed."""
+    empty = Inventory({"iris": ModelFiles("iris", None, (), NO_VERSION)})
+    gone = plan(empty, fleet({V1: READY}), served(V1), ())
+    assert iris(gone) == {"": (State.QUARANTINED, ""), "1": (State.DRAINING, "")}
+    assert "holds no version" in version(gone, "").reason
+    assert plan(empty, fleet({V1: READY}), gone.table, {V1.name}).actions == (Unload("r0", TF, V1.name),)
 
 
 def test_nothing_is_done_twice() -> None:

@@ -14,7 +14,7 @@ from portico.local import layout
 from portico.local.addresses import HIGHEST, LOWEST, Addresses, fill_in, free_ports, loopback
 from portico.local.preflight import MOST_REPLICAS
 
-ADDRESSES = Addresses(*range(1001, 1014))
+ADDRESSES = Addresses(*range(1001, 1015))
 ENDPOINTS = Path("/anywhere")
 
 
