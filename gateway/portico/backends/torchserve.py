@@ -10,7 +10,7 @@ from http import HTTPStatus
 import aiohttp
 import grpc
 
-from portico.backends.channel import raise_ours
+from portico.backends.channel import RETRY_ON_RESET, raise_ours
 from portico.backends.torchserve_failures import ENVOYS, UNREACHABLE, of_grpc, of_rest
 from portico.codecs.handler import raw_response, request_body
 from portico.errors import DeadlineExceeded, InvalidRequest, TooLarge, Unavailable
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 NAME = "TorchServe"
 
 _CONTENT_TYPE = "Content-Type"
+_RETRY = dict([RETRY_ON_RESET])
 
 
 class TorchServe:
@@ -51,7 +52,8 @@ class TorchServe:
                 raise InvalidRequest(f"Input '{tensor.name}': a part is one BYTES element.")
             message.input[tensor.name] = elements[0]
         try:
-            answer = await self._predictions(message, timeout=timeout)
+            retry = None if route.policy.stateful else (RETRY_ON_RESET,)
+            answer = await self._predictions(message, timeout=timeout, metadata=retry)
         except grpc.aio.AioRpcError as error:
             raise_ours(of_grpc(error), NAME, self._max_bytes, {route.servable: route.model})
         return raw_response(answer.prediction, "")
@@ -61,7 +63,7 @@ class TorchServe:
         url = f"{self._base}/predictions/{route.servable}/{route.servable_version}"
         limits = aiohttp.ClientTimeout(total=timeout)
         try:
-            headers = {_CONTENT_TYPE: content_type}
+            headers = {_CONTENT_TYPE: content_type, **({} if route.policy.stateful else _RETRY)}
             async with self._http.post(
                 url, data=body, headers=headers, timeout=limits, allow_redirects=False
             ) as response:

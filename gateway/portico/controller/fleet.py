@@ -4,13 +4,14 @@ take calls; `plan` asks it.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from portico.controller.loaders import LoadState, Report, Status
 from portico.controller.servable import Servable
 from portico.routing import State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fleet:
     """What the replicas of one kind of server report, by address; None for one that cannot be reached.
 
@@ -20,6 +21,7 @@ class Fleet:
     replicas: Mapping[str, Report | None]
     problem: str = ""
 
+    @cached_property
     def reports(self) -> dict[str, Report]:
         """The reports of the replicas that can be reached."""
         return {address: report for address, report in self.replicas.items() if report is not None}
@@ -30,13 +32,13 @@ class Fleet:
         So one that restarts, or is added, has no say before it has caught up, and takes no calls; and where all have
         lost something, each goes on with what it has.
         """
-        reports = self.reports()
+        reports = self.reports
         complete = {address: report for address, report in reports.items() if is_ready(report, names)}
         return Fleet(complete or reports, self.problem)
 
     def status(self, servable: Servable) -> tuple[State, str, Status | None]:
         """(state, reason, what a replica that is ready says) of a servable on all replicas together."""
-        reports = self.reports()
+        reports = self.reports
         if not reports:
             return State.UNAVAILABLE, self.problem, None
         found = [report.get(servable.name) for report in reports.values()]
@@ -51,7 +53,7 @@ class Fleet:
 
     def state(self, name: str) -> State | None:
         """Whether some replica can answer on a servable; None if none has it any more."""
-        reports = self.reports()
+        reports = self.reports
         if not reports:
             return State.UNAVAILABLE
         states = {status.state for report in reports.values() if (status := report.get(name))}

@@ -29,6 +29,7 @@ class ModelPlan:
     current: dict[str, Version] = field(default_factory=dict)
     wanted: dict[str, Servable] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
+    statuses: dict[str, Version] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for version in self.old.versions.values() if self.old else ():
@@ -81,9 +82,11 @@ class ModelPlan:
     def model(self) -> Model:
         """The model as the next table shows it."""
         versions = {name: self._with_policy(version) for name, version in self._versions().items()}
-        for name, left in remains(self.old, self.fleets).items() if self.old else ():
-            versions.setdefault(name, left)
-        ordered = {name: versions[name] for name in sorted(versions, key=version_key)}
+        if self.old:
+            versions |= remains((one for one in self.old.versions.values() if one.version not in versions), self.fleets)
+        ordered = versions
+        if len(versions) > 1:
+            ordered = {name: versions[name] for name in sorted(versions, key=version_key)}
         default = self._default(ordered)
         return Model(self.files.name, self._server(ordered.get(default)), default, ordered, self._labels(ordered))
 
@@ -158,6 +161,12 @@ class ModelPlan:
 
     def _status(self, servable: Servable) -> Version:
         """The version as all replicas that have a say report it: with a route if each of them is ready."""
+        known = self.statuses.get(servable.name)
+        if known is None:
+            known = self.statuses[servable.name] = self._asked(servable)
+        return known
+
+    def _asked(self, servable: Servable) -> Version:
         fleet = self.fleets.get(servable.server, Fleet({}))
         state, reason, ready = fleet.status(servable)
         if ready is None:
@@ -185,12 +194,12 @@ class ModelPlan:
         return default.route.server if default and default.route else self.files.server
 
 
-def remains(old: Model, fleets: Mapping[Server, Fleet]) -> dict[str, Version]:
-    """The versions of the table in force that drain, if they have no route in the next one, by version."""
+def remains(old: Iterable[Version], fleets: Mapping[Server, Fleet]) -> dict[str, Version]:
+    """Those of the versions in force that drain, if they have no route in the next table, by version."""
     left = {}
-    for version in old.versions.values():
+    for version in old:
         name = version.route.servable if version.route else version.leaving
-        if name and any(name in report for fleet in fleets.values() for report in fleet.reports().values()):
+        if name and any(name in report for fleet in fleets.values() for report in fleet.reports.values()):
             left[version.version] = Version(version.version, State.DRAINING, _DRAINING, leaving=name)
     return left
 

@@ -105,7 +105,7 @@ def _names(table: RouteTable) -> dict[Server, set[str]]:
 def _deleted(inventory: Inventory, published: RouteTable, fleets: Mapping[Server, Fleet]) -> dict[str, Model]:
     """Models whose files are gone, for as long as some of them drains."""
     gone = (model for name, model in published.models.items() if name not in inventory.models)
-    left = {model.name: remains(model, fleets) for model in gone}
+    left = {model.name: remains(model.versions.values(), fleets) for model in gone}
     return {
         name: Model(name, published.models[name].server, "", versions) for name, versions in left.items() if versions
     }
@@ -114,14 +114,14 @@ def _deleted(inventory: Inventory, published: RouteTable, fleets: Mapping[Server
 def _loads(needed: Iterable[Servable], fleets: Mapping[Server, Fleet]) -> Iterable[Load]:
     for servable in needed:
         fleet = fleets.get(servable.server)
-        for address, report in fleet.reports().items() if fleet else ():
+        for address, report in fleet.reports.items() if fleet else ():
             if servable.name not in report:
                 yield Load(address, servable)
 
 
 def _unloads(used: Collection[str], drained: Collection[str], fleets: Mapping[Server, Fleet]) -> Iterable[Unload]:
     for server, fleet in fleets.items():
-        for address, report in fleet.reports().items():
+        for address, report in fleet.reports.items():
             for name, status in report.items():
                 if name not in used and name in drained and status.state is not LoadState.UNLOADING:
                     yield Unload(address, server, name)
@@ -130,7 +130,7 @@ def _unloads(used: Collection[str], drained: Collection[str], fleets: Mapping[Se
 def _rotation(able: Mapping[Server, Fleet], names: Mapping[Server, set[str]]) -> dict[Server, tuple[str, ...]]:
     rotation = {}
     for server, fleet in able.items():
-        reports = fleet.reports()
+        reports = fleet.reports
         ready = tuple(address for address, report in reports.items() if is_ready(report, names.get(server, ())))
         if reports:
             rotation[server] = ready or tuple(reports)

@@ -210,7 +210,7 @@ class Reconciler:
         if any(not fleet.replicas for fleet in fleets.values() if fleet not in self._absent.values()):
             return
         assert self._inventory
-        names = {name for fleet in fleets.values() for report in fleet.reports().values() for name in report}
+        names = {name for fleet in fleets.values() for report in fleet.reports.values() for name in report}
         names |= {servable.name for servable in _known(decided.table, self._inventory)}
         if names == self._kept:
             return
@@ -263,7 +263,7 @@ class Reconciler:
     async def _drained(self, published: RouteTable, fleets: Mapping[Server, Fleet]) -> set[str]:
         """The loaded names that no request uses any more; none as long as the gateways cannot be heard."""
         routed = {route.servable for route in routes(published)}
-        reports = (report for fleet in fleets.values() for report in fleet.reports().values())
+        reports = (report for fleet in fleets.values() for report in fleet.reports.values())
         idle = {name for report in reports for name in report} - routed
         try:
             silent = self._drain.hear(await self._gateways.all(), self._clock())
