@@ -121,7 +121,7 @@ class FakeGateways:
         return dict(self.say)
 
     async def forget(self, name: str) -> None:
-        del self.say[name]
+        self.say.pop(name, None)
 
 
 class FakeBalancer:

@@ -179,8 +179,8 @@ class RouteTable:
         status = model.status(version, label)
         if status.state is State.DRAINING:
             raise VersionNotFound(
-                f"Servable not found for request: Specific({name}, {status.version}). It was removed from the model "
-                "repository."
+                f"Servable not found for request: Specific({name}, {status.version}). It is being unloaded: it was "
+                "removed, or replaced by another version."
             )
         if status.route is None:
             reason = status.reason or LOADING

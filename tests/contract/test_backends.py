@@ -23,6 +23,7 @@ from portico.controller.loaders import Loader, ReplicaUnreachable
 from portico.controller.loaders.tf_serving import TFServing as TFServingLoader
 from portico.controller.loaders.torchserve import TorchServe as TorchServeLoader
 from portico.controller.servable import Servable
+from portico.controller.stage import Stage
 from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, PorticoError, Unavailable
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes
 from portico.ports import Backend
@@ -270,10 +271,11 @@ def loaded(process: Process, loader: Loader, sample: Sample, path: str) -> None:
 @pytest.fixture(scope="module")
 def tf_serving_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """TF Serving with the iris model."""
-    process = tf_serving(MODELS, tmp_path_factory.mktemp("tf"))
+    stage = tmp_path_factory.mktemp("stage")
+    process = tf_serving(stage, tmp_path_factory.mktemp("tf"))
     process.start()
     try:
-        loaded(process, TFServingLoader(process.address, MODELS, str(MODELS), PATIENCE), iris(), "iris/1")
+        loaded(process, TFServingLoader(process.address, Stage(stage, MODELS), PATIENCE), iris(), "iris/1")
         yield process
     finally:
         process.stop()
@@ -282,10 +284,12 @@ def tf_serving_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
 @pytest.fixture(scope="module")
 def torchserve_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """TorchServe with the digits model."""
-    process = torchserve(MODELS, tmp_path_factory.mktemp("ts"))
+    stage = tmp_path_factory.mktemp("stage")
+    process = torchserve(stage / "torchserve", tmp_path_factory.mktemp("ts"))
     process.start()
     try:
-        loaded(process, TorchServeLoader(process.address, PATIENCE), digits_by_body(), "digits.mar")
+        adapter = TorchServeLoader(process.address, Stage(stage, MODELS), PATIENCE)
+        loaded(process, adapter, digits_by_body(), "digits.mar")
         yield process
     finally:
         process.stop()

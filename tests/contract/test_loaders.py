@@ -433,6 +433,9 @@ async def test_many_models_are_listed(tmp_path: Path) -> None:
             await loader.load(one.address, servable)
         for _ in range(205 // SIZE):
             assert await states(loader, one, *many) == dict.fromkeys([each.name for each in many], LoadState.READY)
+        for servable in many[::50]:
+            await loader.unload(one.address, servable.name)
+            assert servable.name not in await states(loader, one, *many), "what is gone is not taken for ready"
         process.stop()
         process.start()
         await loader.close()

@@ -147,9 +147,12 @@ async def test_a_hundred_changes_while_the_controller_is_killed(tmp_path: Path, 
 
     async def kill_controllers(stack: Stack) -> None:
         while True:
-            await asyncio.sleep(moments.uniform(0.5, 6.0))
+            await asyncio.sleep(moments.uniform(0.5, 8.0))
             kill(stack, "controller")
             kills[0] += 1
+            await asyncio.sleep(moments.uniform(0.0, 2.0))
+            if stack.pid("controller") is None:  # sooner than the stack itself would, whose pauses double
+                await asyncio.to_thread(stack.start, "controller")
 
     async with swapping(tmp_path, tf_python) as one, beside(asyncio.create_task(kill_controllers(one.stack))):
         await one.changes(CHANGES)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from portico.acknowledgements import Acknowledgement
 
 GRACE = 1.0
-"""Seconds that a servable stays loaded at least: between resolving its route and calling it, a call is in no list."""
+"""Seconds that a servable stays loaded once nobody uses it: between its route and its model, a call is in no list."""
+LISTEN = 5.0
+"""Seconds that a controller listens before it believes to have heard every gateway: since it began, or since Redis was
+away, which may have lost what they said."""
 SILENCE = 60.0
 """Seconds without a sign of life after which a gateway counts as gone; its calls may go on while it cannot tell."""
 
@@ -19,44 +22,58 @@ class _Gateway:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Unrouted:
     revision: int
     since: float
 
 
 class Drain:
-    """`grace` is in seconds, as is `silence`, and `now` in what follows (monotonic)."""
+    """`grace`, `silence` and `listen` are in seconds, as is `now` in what follows (monotonic)."""
 
-    def __init__(self, grace: float = GRACE, silence: float = SILENCE) -> None:
+    def __init__(self, grace: float = GRACE, silence: float = SILENCE, listen: float = LISTEN) -> None:
         self._grace = grace
         self._silence = silence
+        self._listen = listen
+        self._heard: float | None = None
+        self._deaf_until = 0.0
         self._gateways: dict[str, _Gateway] = {}
         self._unrouted: dict[str, _Unrouted] = {}
 
     def hear(self, gateways: Mapping[str, Acknowledgement], now: float) -> list[str]:
         """Takes note of what the gateways say; returns those that have said nothing new for too long."""
+        if self._heard is None or now - self._heard > self._listen:
+            self._deaf_until = now + self._listen
+            for known in self._gateways.values():
+                known.since = now
+        self._heard = now
         for name, said in gateways.items():
-            known = self._gateways.get(name)
-            if known is None or known.said != said:
+            before = self._gateways.get(name)
+            if before is None or before.said != said:
                 self._gateways[name] = _Gateway(said, now)
-        self._gateways = {name: known for name, known in self._gateways.items() if name in gateways}
-        return [name for name, known in self._gateways.items() if now - known.since >= self._silence]
+        # One that has vanished without a word may have been lost by Redis.
+        silent = [name for name, known in self._gateways.items() if now - known.since >= self._silence]
+        for name in silent:
+            del self._gateways[name]
+        return silent
 
     def drained(self, idle: Collection[str], revision: int, now: float) -> set[str]:
         """Which of the servables in `idle`, to which the table of `revision` does not route, may be unloaded."""
         self._unrouted = {name: self._unrouted.get(name, _Unrouted(revision, now)) for name in idle}
-        return {name for name, unrouted in self._unrouted.items() if self._is_drained(name, unrouted, now)}
+        drained = set()
+        for name, unrouted in self._unrouted.items():
+            if now < self._deaf_until or self._is_used(name, unrouted.revision):
+                unrouted.since = now
+            elif now - unrouted.since >= self._grace:
+                drained.add(name)
+        return drained
 
     def next(self, now: float) -> float | None:
         """Seconds until some grace is over, None if none is running."""
         left = [unrouted.since + self._grace - now for unrouted in self._unrouted.values()]
         return min((seconds for seconds in left if seconds > 0), default=None)
 
-    def _is_drained(self, name: str, unrouted: _Unrouted, now: float) -> bool:
-        if now - unrouted.since < self._grace:
-            return False
-        return all(
-            gateway.said.revision >= unrouted.revision and name not in gateway.said.using
-            for gateway in self._gateways.values()
-        )
+    def _is_used(self, name: str, revision: int) -> bool:
+        """Whether some gateway may route calls there still, or has one under way."""
+        said = (gateway.said for gateway in self._gateways.values())
+        return any(one.revision < revision or name in one.using for one in said)

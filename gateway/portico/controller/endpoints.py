@@ -52,6 +52,7 @@ class Endpoints:
         if path.is_file() and path.read_bytes() == content:
             return
         # Envoy reads a file when it is moved to its place, and may start at any time.
+        make_folder(os.path.abspath(self._folder))
         new = path.with_name(f".{path.name}.new")
         new.write_bytes(content)
         new.chmod(0o644)

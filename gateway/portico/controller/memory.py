@@ -44,6 +44,10 @@ class Failures:
         """The replica is gone: when it is back it may be another one, that does not fail."""
         self._failures = {key: failure for key, failure in self._failures.items() if key[0] != address}
 
+    def clear_name(self, name: str) -> None:
+        """The files came anew."""
+        self._failures = {key: failure for key, failure in self._failures.items() if key[1] != name}
+
     def forget_old(self) -> None:
         """Drops what could have been tried again long ago."""
         old = self._clock() - LAST_RETRY

@@ -111,6 +111,7 @@ class Reconciler:
         self._published: RouteTable | None = None
         self._entry = ""
         self._kept: set[str] = set()
+        self._since: dict[str, float] = {}
         self._inventory: Inventory | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -148,6 +149,7 @@ class Reconciler:
         if self._inventory is None:
             return
         self._failures.forget_old()
+        self._notice_new_files()
         decided = plan(self._inventory, fleets, published, await self._drained(published, fleets))
         for action in decided.actions:
             self._work.start(action)
@@ -163,6 +165,15 @@ class Reconciler:
             return None
         self._troubles.end("model repository")
         return found
+
+    def _notice_new_files(self) -> None:
+        """What failed is tried again at once when its files were put there again."""
+        assert self._inventory
+        versions = (version for model in self._inventory.models.values() for version in model.versions)
+        since = {version.servable.name: version.since for version in versions if version.servable}
+        for name in [name for name, when in since.items() if self._since.get(name, when) != when]:
+            self._failures.clear_name(name)
+        self._since = since
 
     async def _newest(self) -> RouteTable | None:
         """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is."""
@@ -188,6 +199,8 @@ class Reconciler:
             self._entry = await self._publisher.publish(table)
         except BackplaneUnavailable as error:
             self._troubles.tell("Redis", str(error))
+            # It may have got there all the same, so its revision is spent.
+            self._published = RouteTable(published.models, table.revision)
             return
         assert self._inventory
         self._journal.published(published, table, self._inventory, self._work.loaded)
@@ -237,6 +250,7 @@ class Reconciler:
             return Fleet({}, f"{loader.server.display_name} cannot be found")
         self._troubles.end(loader.server.display_name)
         mine = {servable.name: servable for servable in known if servable.server is loader.server}
+        # What is loaded besides, an adapter knows by itself; of the versions that only lie there, there may be many.
         reports = await asyncio.gather(*(self._report(loader, address, mine, routed) for address in addresses))
         # Clients read it: the addresses stay in the log.
         reached = any(found is not None for found in reports)
@@ -249,7 +263,7 @@ class Reconciler:
         """What a replica has, with what this controller knows besides."""
         try:
             async with asyncio.timeout(REPORT_TIMEOUT):
-                report = await loader.report(address, known.values())
+                report = await loader.report(address, [known[name] for name in known.keys() & routed])
         except (LoaderError, TimeoutError) as error:
             self._troubles.tell(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
             self._work.forget(address)

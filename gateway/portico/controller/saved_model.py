@@ -2,8 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from portico.controller.fingerprint import open_file
 from portico.controller.inventory import FileStamp
@@ -14,8 +16,8 @@ from portico.controller.tensor_bundle import Broken, read_index, varint
 INDEX = "variables/variables.index"
 MAX_INDEX_BYTES = 256 << 20
 _SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
-_META_GRAPHS = 2
-"""The field's number in tensorflow/core/protobuf/saved_model.proto."""
+_META_GRAPHS, _OBJECTS = 2, 7
+"""Fields' numbers in tensorflow/core/protobuf: SavedModel.meta_graphs, MetaGraphDef.object_graph_def."""
 
 
 def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
@@ -28,10 +30,9 @@ def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
     for name in SAVED_MODEL:
         if sizes.get(name) == 0:
             raise Rejected(f"'{name}' is empty")
-    if "saved_model.pb" in sizes:
-        _check_graph(folder / "saved_model.pb")
+    objects = "saved_model.pb" in sizes and _check_graph(folder / "saved_model.pb")
     shards = {match[1]: match[2] for match in map(_SHARD.fullmatch, sizes) if match}
-    if shards and INDEX not in sizes:
+    if (shards or objects) and INDEX not in sizes:
         raise Rejected(f"'{INDEX}' is missing")
     if INDEX in sizes and sizes[INDEX] == 0:
         raise Rejected(f"'{INDEX}' is empty")
@@ -46,26 +47,40 @@ def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
         _check_lengths(folder / INDEX, sizes)
 
 
-def _check_graph(path: Path) -> None:
-    """Whether the message's fields end where the file ends; what is in them is for TensorFlow to say."""
+def _check_graph(path: Path) -> bool:
+    """Whether TensorFlow 2 wrote it: it describes objects, and then there is an index even without variables.
+
+    Raises Rejected if the message's fields do not end where the file ends; the rest is for TensorFlow to say.
+    """
     with open_file(path) as file:
-        length, position, graphs = os.fstat(file.fileno()).st_size, 0, 0
+        length, end, graphs = os.fstat(file.fileno()).st_size, 0, []
         try:
-            while position < length:
-                file.seek(position)
-                head = file.read(20)
-                tag, used = varint(head, 0)
-                size, used = varint(head, used)
-                if tag & 7 not in (0, 2):
-                    raise Broken
-                position += used + (size if tag & 7 else 0)
-                graphs += tag >> 3 == _META_GRAPHS
+            for number, start, end in _fields(file, 0, length):
+                if number == _META_GRAPHS:
+                    graphs.append((start, end))
+            if end > length:
+                raise Rejected(f"'saved_model.pb' is cut off: it has {length} of {end} bytes")
+            if not graphs:
+                raise Rejected("'saved_model.pb' is no SavedModel: there is no graph in it")
         except Broken:
             raise Rejected("'saved_model.pb' is cut off, or no SavedModel") from None
-    if position > length:
-        raise Rejected(f"'saved_model.pb' is cut off: it has {length} of {position} bytes")
-    if not graphs:
-        raise Rejected("'saved_model.pb' is no SavedModel: there is no graph in it")
+        with suppress(Broken):
+            return any(number == _OBJECTS for graph in graphs for number, _, _ in _fields(file, *graph))
+    return False
+
+
+def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(number, where its content begins, where it ends) of each field of a protobuf message. Raises Broken."""
+    while position < end:
+        file.seek(position)
+        head = file.read(20)
+        tag, used = varint(head, 0)
+        size, used = varint(head, used)
+        if tag & 7 not in (0, 2):
+            raise Broken
+        start = position + used
+        position = start + (size if tag & 7 else 0)
+        yield tag >> 3, start, position
 
 
 def _check_lengths(index: Path, sizes: dict[str, int]) -> None:

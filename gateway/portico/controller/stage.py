@@ -60,7 +60,7 @@ class Stage:
         it gets a link that leads nowhere if it has none.
         """
         with self._lock, self._explained():
-            link, target = self._place(servable), os.path.join(self._repository, servable.path)
+            link, target = self._place(servable), os.path.realpath(os.path.join(self._repository, servable.path))
             if not servable.path:
                 if servable.server is not Server.TF_SERVING:
                     return

@@ -12,6 +12,9 @@ from portico.controller.plan import Load, Unload
 from portico.controller.servable import Servable
 from portico.routing import Server
 
+PAUSE = 2.0
+"""Seconds until a load is tried again whose replica could not be reached."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +43,7 @@ class Work:
         self._warm = warm
         self._clock = clock
         self._tasks: dict[Key, tuple[asyncio.Task[None], LoadState]] = {}
+        self._paused: dict[Key, float] = {}
         self._warmed: dict[str, set[str]] = {}
         self.loaded: dict[str, float] = {}
         """When each servable was last loaded into a replica, by its name."""
@@ -48,8 +52,9 @@ class Work:
         """Begins with it, unless it is under way, or failed a short while ago."""
         name = action.servable.name if isinstance(action, Load) else action.name
         key = (action.address, name)
-        if key in self._tasks or self._failures.waits(key):
+        if key in self._tasks or self._failures.waits(key) or self._clock() < self._paused.get(key, 0.0):
             return
+        self._paused.pop(key, None)
         state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
         work = self._load(action, key) if isinstance(action, Load) else self._unload(action, key)
         task = asyncio.create_task(work, name=f"{state} {name}")
@@ -65,10 +70,12 @@ class Work:
         found = dict(report)
         if address not in self._warmed:
             self._warmed[address] = found.keys() & routed
-        self._warmed[address] &= found.keys()
-        for name in found.keys() - self._warmed[address]:
-            if self._warm and name in known and known[name].warmup:
-                del found[name]
+        # What was ready before its policy named a warm-up stays: it has answered calls.
+        cold = {name for name in found if self._warm and name in known and known[name].warmup}
+        cold -= self._warmed[address]
+        self._warmed[address] = found.keys() - cold
+        for name in cold:
+            del found[name]
         for name, reason in self._failures.at(address).items():
             found.setdefault(name, Status(LoadState.FAILED, reason))
         for (where, name), (_, state) in self._tasks.items():
@@ -77,13 +84,13 @@ class Work:
         return found
 
     def forget(self, address: str) -> None:
-        """The replica is gone: when it is back it may be another one, that does not fail, and is cold."""
+        """The replica is gone: when it is back it may be another one, that does not fail."""
         self._failures.clear_replica(address)
-        self._warmed[address] = set()
 
     def keep(self, names: set[str]) -> None:
         """Drops what is remembered of all other servables."""
         self.loaded = {name: when for name, when in self.loaded.items() if name in names}
+        self._paused = {key: until for key, until in self._paused.items() if key[1] in names}
 
     async def close(self) -> None:
         """Ends what was started; servers finish what they are at."""
@@ -104,6 +111,7 @@ class Work:
             if self._warm and servable.warmup:
                 await self._warm_up(action)
         except ReplicaUnreachable as error:
+            self._paused[key] = self._clock() + PAUSE
             _log.warning("%s: not loaded: %s", where, error)
             return
         except LoaderError as error:

@@ -20,8 +20,8 @@ from fakes_controller import (
 )
 from portico.acknowledgements import Acknowledgement
 from portico.controller.drain import Drain
-from portico.controller.inventory import Inventory
-from portico.controller.loaders import LoaderError, LoadState, Status
+from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
+from portico.controller.loaders import LoaderError, LoadState, ReplicaUnreachable, Status
 from portico.controller.reconcile import Reconciler
 from portico.controller.servable import Servable
 from portico.controller.work import Warmer
@@ -40,6 +40,7 @@ class Stack:
     torch: FakeLoader
     backplane: FakeBackplane
     drain: float = 0.0
+    listen: float = 0.0
     retry: float = 3600.0
     now: float = 0.0
     warm: Warmer | None = None
@@ -58,7 +59,7 @@ class Stack:
             self.balancer,
             self.links,
             interval=3600,
-            drain=Drain(self.drain, silence=60),
+            drain=Drain(self.drain, silence=60, listen=self.listen),
             retry=self.retry,
             warm=self.warm,
             clock=lambda: self.now,
@@ -139,18 +140,34 @@ async def test_what_a_call_still_uses_is_not_unloaded(stack: Stack) -> None:
     assert V1.name not in loaded
 
 
-async def test_a_gateway_that_is_gone_is_forgotten_in_the_end(stack: Stack) -> None:
-    """Its calls cannot last longer than the stack allows."""
+async def test_a_gateway_that_is_gone_is_forgotten_in_the_end() -> None:
+    """Its calls cannot last longer than the stack allows; that Redis has lost what it said does not make it gone."""
+    tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
+    stack = Stack(FakeRepository(lying(V1)), tf, torch, FakeBackplane(), listen=10)
     stack.gateways.say = {"g": Acknowledgement(0, frozenset({V1.name}))}
     await stack.rounds()
-    stack.repository.inventory = lying(V2, DIGITS)
+    stack.gateways.say = {}
+    stack.repository.inventory = lying(V2)
+    for _ in range(6):
+        await stack.rounds()
+        assert V1.name in tf.fleet["t0"].loaded
+        stack.now += 10
     await stack.rounds()
-    stack.now += 59
+    assert V1.name not in tf.fleet["t0"].loaded
+
+
+async def test_nothing_is_unloaded_before_every_gateway_could_be_heard() -> None:
+    """Right after the start, or after Redis was away, a gateway may not have said yet what it uses."""
+    tf, torch = FakeLoader(Server.TF_SERVING, "t0"), FakeLoader(Server.TORCHSERVE)
+    stack = Stack(FakeRepository(lying(V2)), tf, torch, FakeBackplane(), listen=10)
+    tf.fleet["t0"].loaded[V1.name] = Status(LoadState.READY)
     await stack.rounds()
-    assert V1.name in stack.tf.fleet["t0"].loaded
+    stack.now += 9
+    await stack.rounds()
+    assert V1.name in tf.fleet["t0"].loaded
     stack.now += 1
     await stack.rounds()
-    assert (V1.name in stack.tf.fleet["t0"].loaded, stack.gateways.say) == (False, {})
+    assert V1.name not in tf.fleet["t0"].loaded
 
 
 async def test_nothing_is_unloaded_while_the_gateways_cannot_be_heard(stack: Stack) -> None:
@@ -211,11 +228,57 @@ async def test_a_version_is_warmed_up_before_it_takes_calls() -> None:
     tf.fleet["t1"].restart()
     await stack.rounds()
     assert warmed == [("t1", V1.name)]
+    stack.tf.fleet["t1"].reachable = False
+    await stack.rounds()
+    stack.tf.fleet["t1"].reachable = True
+    await stack.rounds()
+    assert warmed == [("t1", V1.name)]
     broken.add(V2.name)
     stack.repository.inventory = lying(cold, colder)
     table = await stack.rounds()
     assert table.resolve("iris").version == "1"
     assert "it does not fit" in table.models["iris"].versions["2"].reason
+
+
+async def test_a_warm_up_that_comes_later_takes_nothing_away() -> None:
+    """What has answered calls without one goes on, also if the new one is broken."""
+
+    async def warm(address: str, one: Servable, status: Status) -> None:
+        raise LoaderError("it does not fit")
+
+    tf = FakeLoader(Server.TF_SERVING, "t0")
+    stack = Stack(FakeRepository(lying(V1)), tf, FakeLoader(Server.TORCHSERVE), FakeBackplane(), warm=warm)
+    await stack.rounds()
+    stack.repository.inventory = lying(replace(V1, warmup="iris/warm.jsonl"))
+    assert (await stack.rounds()).resolve("iris").version == "1"
+
+
+async def test_a_replica_that_refuses_connections_is_not_asked_in_a_loop() -> None:
+    """What ends because nobody answers is tried again after a pause."""
+    attempts: list[str] = []
+
+    async def warm(address: str, one: Servable, status: Status) -> None:
+        attempts.append(one.name)
+        raise ReplicaUnreachable("nobody answers")
+
+    tf = FakeLoader(Server.TF_SERVING, "t0")
+    cold = lying(replace(V1, warmup="iris/warm.jsonl"))
+    stack = Stack(FakeRepository(cold), tf, FakeLoader(Server.TORCHSERVE), FakeBackplane(), warm=warm)
+    await stack.rounds()
+    stack.now += 2.0
+    await stack.rounds()
+    assert len(attempts) == 2
+
+
+async def test_files_that_came_anew_are_tried_at_once(stack: Stack) -> None:
+    """The same content, put there again: a load that failed is not waited for any longer."""
+    stack.tf.fleet["t0"].broken[V1.name] = "no memory"
+    await stack.rounds()
+    stack.calls()
+    stack.tf.fleet["t0"].broken.clear()
+    again = VersionFiles("1", V1, since=5.0)
+    stack.repository.inventory = Inventory({"iris": ModelFiles("iris", Server.TF_SERVING, (again,))})
+    assert (await stack.rounds()).resolve("iris").version == "1"
 
 
 async def test_what_an_earlier_controller_loaded_and_did_not_warm_up_is_warmed_up() -> None:

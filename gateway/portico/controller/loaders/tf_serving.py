@@ -52,7 +52,7 @@ class _Replica:
 
     def note(self, servable: Servable, status: Status | None) -> None:
         """Takes up what is there, and drops what is not: the replica was restarted, or has lost the files."""
-        if status and status.state is not LoadState.FAILED:
+        if status and status.state in (LoadState.LOADING, LoadState.READY):
             self.wanted.setdefault(servable.name, servable)
         elif servable.name in self.wanted and servable.name not in self.loading:
             del self.wanted[servable.name]
@@ -109,14 +109,24 @@ class TFServing:
             if status is None or status.state is LoadState.FAILED:
                 raise LoaderError(status.reason if status else "TF Serving did not find its files")
         except LoaderError:
-            replica.wanted.pop(servable.name, None)
-            raise
+            # A reload fails, or takes too long, for the sake of any model in the list.
+            if not await self._is_ready(address, servable):
+                replica.wanted.pop(servable.name, None)
+                raise
         finally:
             replica.loading.discard(servable.name)
+
+    async def _is_ready(self, address: str, servable: Servable) -> bool:
+        try:
+            status = await self._status(address, servable)
+        except LoaderError:
+            return False
+        return status is not None and status.state is LoadState.READY
 
     async def unload(self, address: str, name: str) -> None:
         replica = self._replica(address)
         dropped = replica.wanted.pop(name, None)
+        replica.ready.pop(name, None)
         try:
             await self._reload(address, replica)
         except LoaderError:

@@ -58,6 +58,7 @@ class TorchServe:
         self._channels = Channels(targets)
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._seen: dict[str, _Seen] = {}
+        self._loading: set[tuple[str, str]] = set()
 
     async def replicas(self) -> tuple[str, ...]:
         addresses = await self._channels.addresses()
@@ -72,7 +73,8 @@ class TorchServe:
         again = set(seen.rotation.next(ready))
         found: dict[str, Status] = {name: READY for name in ready if name not in again}
         for name in names:
-            status = found.get(name) or await self._status(address, name)
+            under_way = Status(LoadState.LOADING) if (address, name) in self._loading else None
+            status = under_way or found.get(name) or await self._status(address, name)
             if status is not None:
                 found[name] = status
         seen.ready = {name for name, status in found.items() if status.state is LoadState.READY}
@@ -80,7 +82,12 @@ class TorchServe:
 
     async def load(self, address: str, servable: Servable) -> None:
         async with self._slots.setdefault(address, asyncio.Semaphore(LOADS)):
-            await self._load(address, servable)
+            # Its first worker is ready before the last one, which may fail.
+            self._loading.add((address, servable.name))
+            try:
+                await self._load(address, servable)
+            finally:
+                self._loading.discard((address, servable.name))
 
     async def _load(self, address: str, servable: Servable) -> None:
         if await self._status(address, servable.name):
