@@ -5,10 +5,12 @@ The format is that of torch-model-archiver 0.12: a zip file with `MAR-INF/MANIFE
 """
 
 import json
+import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from portico.controller.fingerprint import open_file
 from portico.controller.rejected import Rejected
@@ -17,7 +19,12 @@ from portico.controller.scan import is_version
 MANIFEST = "MAR-INF/MANIFEST.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MEMBERS = 100_000
+MAX_DIRECTORY_BYTES = 64 << 20
 MAX_UNPACKED_BYTES = 64 << 30
+_LONGEST_END = 56 + 20 + 22 + (1 << 16)
+"""Bytes of the records at the end of a zip file, with the longest comment."""
+_IN_LARGE = 0xFFFFFFFF
+"""Says that the size stands in the larger record."""
 DEFAULT_VERSION = "1.0"
 """TorchServe's version for an archive that names none (ModelManager.createModelArchive)."""
 
@@ -28,7 +35,9 @@ def archive_version(path: Path) -> str:
     Raises Rejected with the reason for what TorchServe could not load, or should not; OSError if it cannot be read.
     """
     try:
-        with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        with open_file(path) as file:
+            _check_directory(file)
+            archive = zipfile.ZipFile(file)
             members = archive.infolist()
             _check_size(members)
             for member in members:
@@ -40,6 +49,24 @@ def archive_version(path: Path) -> str:
     if broken is not None:
         raise Rejected(f"the archive is cut off or broken: checksum of '{broken}'")
     return version
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Raises Rejected for a list of files that would take too much memory to read, whatever is in it.
+
+    Its size stands at the end of a zip file (APPNOTE.TXT 4.3.14 and 4.3.16); a file without an end is not checked.
+    """
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
+    end = file.read(_LONGEST_END)
+    large, small = end.rfind(b"PK\x06\x06"), end.rfind(b"PK\x05\x06")
+    sizes = [
+        struct.unpack_from(form, end, at + offset)
+        for form, at, offset in (("<Q", large, 40), ("<I", small, 12))
+        if at >= 0 and at + offset + 8 <= len(end)
+    ]
+    if any(size != _IN_LARGE and size > MAX_DIRECTORY_BYTES for (size,) in sizes):
+        raise Rejected(f"the archive's list of files is larger than {MAX_DIRECTORY_BYTES} bytes")
+    file.seek(0)
 
 
 def _check_size(members: list[zipfile.ZipInfo]) -> None:

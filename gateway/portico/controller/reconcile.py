@@ -14,15 +14,12 @@ from portico.controller.drain import Drain
 from portico.controller.fleet import Fleet
 from portico.controller.inventory import Inventory
 from portico.controller.journal import Journal
-from portico.controller.loaders import Loader, LoaderError, ReplicaUnreachable, Report
+from portico.controller.loaders import Loader
 from portico.controller.memory import FIRST_RETRY, Failures, Troubles
 from portico.controller.plan import Plan, plan, routes
-from portico.controller.servable import Servable
+from portico.controller.survey import Survey, known_servables
 from portico.controller.work import Warmer, Work
 from portico.routing import RouteTable, Server
-
-REPORT_TIMEOUT = 10.0
-"""Seconds that all questions to one replica may take in one round."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +90,6 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
-        self._loaders = {loader.server: loader for loader in loaders}
         self._publisher = publisher
         self._gateways = gateways
         self._balancer = balancer
@@ -102,12 +98,13 @@ class Reconciler:
         self._drain = drain or Drain()
         self._beat = beat
         self._clock = clock
-        self._absent = {server: Fleet({}, problem) for server, problem in (absent or {}).items()}
         self._wake = wake or asyncio.Event()
         self._failures = Failures(retry, clock)
-        self._work = Work(self._loaders, self._failures, self._wake.set, warm, clock)
+        by_server = {loader.server: loader for loader in loaders}
+        self._work = Work(by_server, self._failures, self._wake.set, warm, clock)
         self._journal = journal or Journal(clock)
         self._troubles = Troubles()
+        self._survey = Survey(by_server, self._work, self._troubles, absent or {})
         self._published: RouteTable | None = None
         self._entry = ""
         self._kept: set[str] = set()
@@ -144,7 +141,7 @@ class Reconciler:
         if published is None or lying is None:
             return
         # Reports come before the look: what they call ready was read from the files that the look finds unchanged.
-        fleets = await self._ask(published, lying)
+        fleets = await self._survey.ask(published, lying)
         self._inventory = await self._look()
         if self._inventory is None:
             return
@@ -220,11 +217,11 @@ class Reconciler:
         """Takes away links that nobody can need: every replica answered, and none has anything of that name."""
         if any(report is None for fleet in fleets.values() for report in fleet.replicas.values()):
             return
-        if any(not fleet.replicas for fleet in fleets.values() if fleet not in self._absent.values()):
+        if any(not fleet.replicas for server, fleet in fleets.items() if server in self._survey.servers):
             return
         assert self._inventory
         names = {name for fleet in fleets.values() for report in fleet.reports.values() for name in report}
-        names |= {servable.name for servable in _known(decided.table, self._inventory)}
+        names |= {servable.name for servable in known_servables(decided.table, self._inventory)}
         if names == self._kept:
             return
         self._work.keep(names)
@@ -235,44 +232,6 @@ class Reconciler:
         else:
             self._kept = names
             self._troubles.end("stage")
-
-    async def _ask(self, published: RouteTable, lying: Inventory) -> dict[Server, Fleet]:
-        known = _known(published, lying)
-        routed = {route.servable for route in routes(published)}
-        fleets = await asyncio.gather(*(self._fleet(loader, known, routed) for loader in self._loaders.values()))
-        return {**self._absent, **dict(zip(self._loaders, fleets, strict=True))}
-
-    async def _fleet(self, loader: Loader, known: Iterable[Servable], routed: set[str]) -> Fleet:
-        try:
-            addresses = await loader.replicas()
-        except ReplicaUnreachable as error:
-            self._troubles.tell(loader.server.display_name, str(error))
-            return Fleet({}, f"{loader.server.display_name} cannot be found")
-        self._troubles.end(loader.server.display_name)
-        mine = {servable.name: servable for servable in known if servable.server is loader.server}
-        # What is loaded besides, an adapter knows by itself; of the versions that only lie there, there may be many.
-        reports = await asyncio.gather(*(self._report(loader, address, mine, routed) for address in addresses))
-        # Clients read it: the addresses stay in the log.
-        reached = any(found is not None for found in reports)
-        problem = "" if reached else f"{loader.server.display_name} cannot be reached"
-        return Fleet(dict(zip(addresses, reports, strict=True)), problem)
-
-    async def _report(
-        self, loader: Loader, address: str, known: Mapping[str, Servable], routed: set[str]
-    ) -> Report | None:
-        """What a replica has, with what this controller knows besides."""
-        try:
-            async with asyncio.timeout(REPORT_TIMEOUT):
-                report = await loader.report(address, [known[name] for name in known.keys() & routed])
-        except (LoaderError, TimeoutError) as error:
-            self._troubles.tell(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
-            self._work.forget(address)
-            return None
-        except Exception:
-            _log.exception("%s at %s: its report cannot be read", loader.server, address)
-            return None
-        self._troubles.end(address)
-        return self._work.complete(address, report, known, routed)
 
     async def _drained(self, published: RouteTable, fleets: Mapping[Server, Fleet]) -> set[str]:
         """The loaded names that no request uses any more; none as long as the gateways cannot be heard."""
@@ -288,10 +247,3 @@ class Reconciler:
             self._troubles.tell("Redis", str(error))
             return set()
         return self._drain.drained(idle, published.revision, self._clock())
-
-
-def _known(published: RouteTable, lying: Inventory) -> list[Servable]:
-    """Every servable that may be loaded somewhere."""
-    known = {route.servable: Servable.of_route(route) for route in routes(published)}
-    found = (version.servable for model in lying.models.values() for version in model.versions)
-    return list((known | {servable.name: servable for servable in found if servable}).values())

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,22 @@ def test_a_zip_file_of_something_else_is_refused(tmp_path: Path) -> None:
         packed.writestr("readme", "")
     with pytest.raises(Rejected, match="torch-model-archiver"):
         archive_version(tmp_path / "a.mar")
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_an_archive_whose_list_of_files_is_too_large_is_refused_unread(tmp_path: Path, large: bool) -> None:
+    """A file with a hole takes no room on the disk, and would take as much memory as its end says."""
+    size = archive.MAX_DIRECTORY_BYTES + 1
+    path = tmp_path / "a.mar"
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        if large:
+            file.write(struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, 0))
+            file.write(struct.pack("<4sLQL", b"PK\6\7", 0, size, 1))
+        file.write(struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 1, 1, 0xFFFFFFFF if large else size, 0, 0))
+    with pytest.raises(Rejected, match="list of files is larger than"):
+        archive_version(path)
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +262,13 @@ def test_a_pipe_in_a_files_place_does_not_hold_up_the_reader(tmp_path: Path) -> 
         archive_version(tmp_path / "a.mar")
     with pytest.raises(Rejected, match="is no file"):
         fingerprint(tmp_path, stamps("a.mar"))
+
+
+def test_a_saved_model_of_tensorflow_2_has_an_index_even_without_variables() -> None:
+    """Where it is missing, the files are still being copied."""
+    folder = Path(__file__).parents[3] / "model-repository" / "iris" / "1"
+    with pytest.raises(Rejected, match=r"'variables/variables.index' is missing"):
+        check_saved_model(folder, stamps("saved_model.pb"))
 
 
 def test_a_fingerprint_of_an_archive_does_not_depend_on_its_place(tmp_path: Path) -> None:
