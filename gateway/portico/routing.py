@@ -140,6 +140,12 @@ class Model:
     versions: Mapping[str, Version]
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was deleted, and only the last calls of it are waited for."""
+        states = {version.state for version in self.versions.values()}
+        return states == {State.DRAINING}
+
     def status(self, version: str = "", label: str = "") -> Version:
         """The version asked for; the default, or else the newest, if none was. Raises VersionNotFound."""
         if label:
@@ -167,10 +173,10 @@ class RouteTable:
     revision: int = 0
 
     def model(self, name: str) -> Model:
-        """Raises ModelNotFound, naming the closest names there are."""
+        """Raises ModelNotFound, naming the closest names there are; what only drains is not there any more."""
         model = self.models.get(name)
-        if model is None:
-            raise ModelNotFound.named(name, self.models)
+        if model is None or model.is_leaving:
+            raise ModelNotFound.named(name, (other for other in self.models if other != name or model is None))
         return model
 
     def resolve(self, name: str, version: str = "", label: str = "") -> Route:

@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -61,13 +61,16 @@ class Swapping:
             (content,) = model.watched.allowed
             await model.watched.until(content, READY_SECONDS)
 
-    async def changes(self, count: int) -> None:
-        """Makes `count` changes in all under load, on all models at once, and checks every answer."""
+    async def changes(self, count: int, beside: Awaitable[None] | None = None) -> None:
+        """Makes `count` changes in all under load, on all models at once, and checks every answer.
+
+        The load lasts until what is done `beside` has ended, too.
+        """
         watched = [model.watched for model in self.models]
         async with load_on(watched):
             each = -(-count // len(self.models))
             tasks = [change(model, each, SEED + number) for number, model in enumerate(self.models)]
-            await asyncio.gather(*tasks, self._come_and_go(3))
+            await asyncio.gather(*tasks, self._come_and_go(3), *([beside] if beside else []))
         failures = [failure for one in watched for failure in one.failures]
         assert not failures, f"{len(failures)} of {sum(one.answers for one in watched)} calls:\n" + "\n".join(failures)
         done = Counter(kind for model in self.models for kind in model.done)
@@ -177,6 +180,6 @@ async def test_a_hundred_changes_while_replicas_restart(tmp_path: Path, tf_pytho
             while one.rotation(cluster) == 2:
                 await asyncio.sleep(0.05)
 
-    async with swapping(tmp_path, tf_python, replicas=2) as one, beside(asyncio.create_task(kill_replicas(one))):
-        await one.changes(CHANGES)
+    async with swapping(tmp_path, tf_python, replicas=2) as one:
+        await one.changes(CHANGES, kill_replicas(one))
     assert kills[0] >= 4

@@ -102,3 +102,16 @@ def test_replacing_the_snapshot() -> None:
 def test_starting_with_a_snapshot() -> None:
     """Routes made from a snapshot have received it."""
     assert LiveRoutes(TABLE).received
+
+
+def test_a_model_that_only_drains_is_not_found() -> None:
+    """It was deleted; a version that drains beside others is not found either, and the others are."""
+    draining = Version("1", State.DRAINING, "calls end", leaving="iris--a")
+    gone = RouteTable({"iris": Model("iris", Server.TF_SERVING, "", {"1": draining})})
+    with pytest.raises(ModelNotFound):
+        gone.model("iris")
+    ready = Version("2", State.READY, route=route("2"))
+    both = RouteTable({"iris": Model("iris", Server.TF_SERVING, "2", {"1": draining, "2": ready})})
+    assert both.resolve("iris") == route("2")
+    with pytest.raises(VersionNotFound, match="being unloaded"):
+        both.resolve("iris", "1")
