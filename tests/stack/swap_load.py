@@ -44,7 +44,8 @@ class Watched:
         """One call; what is wrong with its answer is noted."""
         before, epoch, began = self.allowed, self.epoch, time.monotonic()
         try:
-            content = await asyncio.wait_for(self.call(self.name, number, fresh), CALL_SECONDS)
+            async with asyncio.timeout(CALL_SECONDS):
+                content = await self.call(self.name, number, fresh)
         except Exception as error:
             took = time.monotonic() - began
             self.failures.append(f"{self.name}: failed after {took:.2f} s: {type(error).__name__}: {error}"[:500])
@@ -61,7 +62,8 @@ class Watched:
         found: object = None
         while time.monotonic() < deadline:
             try:
-                found = await asyncio.wait_for(self.call(self.name, 0, True), CALL_SECONDS)
+                async with asyncio.timeout(CALL_SECONDS):
+                    found = await self.call(self.name, 0, True)
             except Exception as error:
                 found = error
             if found == content:
@@ -138,8 +140,12 @@ def json_number(answer: bytes, key: str) -> float:
 async def load_on(models: list[Watched]) -> AsyncIterator[None]:
     """Calls every model again and again, in turn past the cache and through it, until the context is left."""
 
+    over = asyncio.Event()
+
     async def drive(model: Watched) -> None:
         for number in itertools.count():
+            if over.is_set():
+                return
             await model.ask(number // 2 % 10, fresh=number % 2 == 0)
             await asyncio.sleep(PAUSE)
 
@@ -147,6 +153,5 @@ async def load_on(models: list[Watched]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        over.set()  # not cancelled: on Python 3.11, libraries may lose that
         await asyncio.gather(*tasks, return_exceptions=True)
