@@ -35,7 +35,7 @@ check:  ## Linters, types, layers and unit tests; under a minute, no network onc
 	cd gateway && ../$(DEV)/mypy --config-file ../pyproject.toml portico
 	cd tf-serving && ../$(DEV)/mypy --config-file ../pyproject.toml tf_serving_standin
 	$(DEV)/lint-imports
-	$(DEV)/python -m pytest tests/unit
+	$(DEV)/python -m pytest tests/unit --timeout 60
 
 test:  ## All tests that need no containers, against the real processes
 	@$(LOCAL) setup --for test

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from portico.backplane import BackplaneUnavailable
+from portico.backplane import TIMEOUT, BackplaneUnavailable, cancelled
 from portico.routing import LiveRoutes
 
 HASH = "portico:gateways"
@@ -25,7 +25,6 @@ LOOK = 0.2
 """Seconds between two looks of a gateway at itself; it writes only what has changed."""
 BEAT = 2.0
 """Seconds after which it writes although nothing has changed."""
-TIMEOUT = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +48,6 @@ class Acknowledgements:
         # redis-py types an answer as everything that any protocol and decoding may give.
         self._redis: Any = redis
 
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator["Acknowledgements"]:
-        """On the Redis at `url`, which need not be there yet."""
-        redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
-        try:
-            yield cls(redis)
-        finally:
-            await redis.aclose()
-
     @asynccontextmanager
     async def telling(self, routes: LiveRoutes) -> AsyncIterator[None]:
         """Tells of this gateway for as long as the context is open."""
@@ -76,7 +65,7 @@ class Acknowledgements:
 
     async def _tell(self, name: str, routes: LiveRoutes) -> None:
         told, beat, looks = None, 0, 0
-        while not _cancelled():
+        while not cancelled():
             now = (routes.table.revision, routes.leftover()) if routes.received else None
             looks += 1
             if now and (now != told or looks * LOOK >= BEAT):
@@ -110,9 +99,3 @@ def _read(value: bytes) -> Acknowledgement:
         return _FIELD.validate_json(value)
     except ValidationError:
         return Acknowledgement(-1, frozenset())
-
-
-def _cancelled() -> bool:
-    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

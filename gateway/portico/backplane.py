@@ -35,22 +35,28 @@ class BackplaneUnavailable(Exception):
     """Redis cannot be reached."""
 
 
+@asynccontextmanager
+async def open_redis(url: str) -> AsyncIterator[Redis]:
+    """A client of the Redis at `url`, which need not be there yet."""
+    redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+def cancelled() -> bool:
+    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Backplane:
     """Both ends of the stream."""
 
     def __init__(self, redis: Redis) -> None:
         # redis-py types an answer as everything that any protocol and decoding may give.
         self._redis: Any = redis
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator["Backplane"]:
-        """A backplane on the Redis at `url`, which need not be there yet."""
-        redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
-        try:
-            yield cls(redis)
-        finally:
-            await redis.aclose()
 
     async def publish(self, table: RouteTable) -> str:
         """Puts `table` in force for all gateways; returns its id in the stream. Raises BackplaneUnavailable."""
@@ -92,7 +98,7 @@ class Backplane:
         It never gives up: while Redis is gone it tries again, and begins from the start of the stream then.
         """
         after, newest, backoff = _START, "", FIRST_BACKOFF
-        while not _cancelled():
+        while not cancelled():
             try:
                 streams = await self._redis.xread({STREAM: after}, count=1, block=int(BLOCK * 1000))
             except Exception as error:  # whatever it is, the routes must not stop following
@@ -112,12 +118,6 @@ class Backplane:
                 table = _table(fields)
                 if table is not None:
                     on_table(table)
-
-
-def _cancelled() -> bool:
-    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _table(fields: dict[bytes, bytes]) -> RouteTable | None:

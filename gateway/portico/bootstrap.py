@@ -15,7 +15,7 @@ from portico.acknowledgements import Acknowledgements
 from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
-from portico.backplane import Backplane
+from portico.backplane import Backplane, open_redis
 from portico.caching.redis import RedisCache
 from portico.dispatch import Dispatcher
 from portico.edges.application import Application
@@ -52,10 +52,9 @@ async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, A
         backends = await _open_backends(stack, settings)
         cache = _open_cache(stack, settings) if settings.cache else None
         routes = LiveRoutes()
-        backplane = await stack.enter_async_context(Backplane.connect(settings.redis_url))
-        await stack.enter_async_context(backplane.following(routes.replace))
-        acknowledgements = await stack.enter_async_context(Acknowledgements.connect(settings.redis_url))
-        await stack.enter_async_context(acknowledgements.telling(routes))
+        redis = await stack.enter_async_context(open_redis(settings.redis_url))
+        await stack.enter_async_context(Backplane(redis).following(routes.replace))
+        await stack.enter_async_context(Acknowledgements(redis).telling(routes))
         dispatcher = Dispatcher(routes, backends, cache)
         yield _edges(settings, dispatcher, operations(routes, backends, __version__))
 

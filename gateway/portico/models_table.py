@@ -30,6 +30,11 @@ class Entry:
     default: bool
 
     @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return self.state == "READY"
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """Its line of the table."""
         labels = [*(["default"] if self.default else []), *self.labels]
@@ -55,7 +60,7 @@ def rendered(entries: list[Entry]) -> str:
 def table(entries: list[Entry], paint: Paint, columns: int | None = None) -> str:
     """The entries as a table, its lines cut off at `columns` characters if that is given."""
     if not entries:
-        return "There are no models in the repository.\n"
+        return "There are no models in the repository yet; they are served as soon as they lie there.\n"
     rows = [entry.cells for entry in entries]
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     lines = [_line(HEADINGS, widths, columns, paint, "bold")]

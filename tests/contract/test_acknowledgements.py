@@ -1,31 +1,22 @@
 """What gateways tell the controller, over a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from redis.asyncio import Redis
 
 from portico import acknowledgements as module
 from portico.acknowledgements import HASH, Acknowledgement, Acknowledgements
-from portico.backplane import BackplaneUnavailable
+from portico.backplane import BackplaneUnavailable, open_redis
 from portico.routing import LiveRoutes, RouteTable
 from redis_server import RedisServer
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 async def both(redis: RedisServer) -> AsyncIterator[Acknowledgements]:
-    async with Acknowledgements.connect(redis.url) as opened:
-        yield opened
+    async with open_redis(redis.url) as opened:
+        yield Acknowledgements(opened)
 
 
 async def said(both: Acknowledgements, condition: Callable[[Acknowledgement], bool]) -> str:

@@ -1,15 +1,15 @@
 """The backplane: one suite for publishing on the fake and on a real Redis, and following it on the real one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from fakes_controller import FakeBackplane
 from portico import backplane as module
-from portico.backplane import STREAM, Backplane, BackplaneUnavailable
+from portico.backplane import STREAM, Backplane, BackplaneUnavailable, open_redis
 from portico.controller.reconcile import Publisher
 from portico.routing import Model, RouteTable, Server, State, Version
 from redis_server import RedisServer
@@ -18,12 +18,10 @@ FIRST = RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": Version(
 SECOND = RouteTable({}, 2)
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+@asynccontextmanager
+async def connected(server: RedisServer) -> AsyncIterator[Backplane]:
+    async with open_redis(server.url) as client:
+        yield Backplane(client)
 
 
 @pytest.fixture(params=["fake", "Redis"])
@@ -32,7 +30,7 @@ async def publisher(request: pytest.FixtureRequest) -> AsyncIterator[Publisher]:
         yield FakeBackplane()
         return
     server: RedisServer = request.getfixturevalue("redis")
-    async with Backplane.connect(server.url) as backplane:
+    async with connected(server) as backplane:
         yield backplane
 
 
@@ -58,7 +56,7 @@ async def test_the_newest_table_is_the_one_in_force(publisher: Publisher) -> Non
 
 async def test_only_one_table_is_kept_and_for_ever(redis: RedisServer) -> None:
     """The stream does not grow, and does not expire: gateways that start find the table however old it is."""
-    async with Backplane.connect(redis.url) as backplane, Redis.from_url(redis.url) as client:
+    async with connected(redis) as backplane, Redis.from_url(redis.url) as client:
         for _ in range(5):
             await backplane.publish(FIRST)
         assert await client.xlen(STREAM) == 1
@@ -67,7 +65,7 @@ async def test_only_one_table_is_kept_and_for_ever(redis: RedisServer) -> None:
 
 async def test_a_follower_gets_the_table_in_force_and_each_that_follows(redis: RedisServer) -> None:
     """One mechanism for both: a gateway that starts late misses nothing."""
-    async with Backplane.connect(redis.url) as backplane:
+    async with connected(redis) as backplane:
         await backplane.publish(FIRST)
         seen: list[RouteTable] = []
         async with backplane.following(seen.append):
@@ -78,7 +76,7 @@ async def test_a_follower_gets_the_table_in_force_and_each_that_follows(redis: R
 
 async def test_a_follower_waits_for_the_first_table(redis: RedisServer) -> None:
     """A gateway may be started before the controller; quiet times are no trouble."""
-    async with Backplane.connect(redis.url) as backplane:
+    async with connected(redis) as backplane:
         seen: list[RouteTable] = []
         async with backplane.following(seen.append):
             await asyncio.sleep(module.BLOCK * 1.5)
@@ -88,7 +86,7 @@ async def test_a_follower_waits_for_the_first_table(redis: RedisServer) -> None:
 
 async def test_a_follower_outlives_redis(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """While Redis is gone the last table stays; what is published when it is back arrives, and one line told of it."""
-    async with Backplane.connect(redis.url) as backplane:
+    async with connected(redis) as backplane:
         await backplane.publish(FIRST)
         seen: list[RouteTable] = []
         async with backplane.following(seen.append):
@@ -109,19 +107,19 @@ async def test_a_follower_outlives_redis(redis: RedisServer, caplog: pytest.LogC
 async def test_a_follower_may_be_started_before_redis(redis: RedisServer) -> None:
     """The order in which processes start does not matter."""
     redis.stop()
-    async with Backplane.connect(redis.url) as backplane:
+    async with connected(redis) as backplane:
         seen: list[RouteTable] = []
         async with backplane.following(seen.append):
             await asyncio.sleep(0.3)
             redis.start()
-            async with Backplane.connect(redis.url) as controller:
+            async with connected(redis) as controller:
                 await controller.publish(FIRST)
             await until(lambda: seen == [FIRST])
 
 
 async def test_a_table_of_another_release_is_passed_over(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """A follower keeps what it has and says which format it was given; a controller takes it for none."""
-    async with Backplane.connect(redis.url) as backplane, Redis.from_url(redis.url) as client:
+    async with connected(redis) as backplane, Redis.from_url(redis.url) as client:
         await client.xadd(STREAM, {"table": b'{"format": 99}'}, maxlen=1)
         entry, table = await backplane.newest()
         assert entry
@@ -137,6 +135,6 @@ async def test_following_ends_with_its_context(redis: RedisServer) -> None:
     """No task is left behind, whatever it was at: connecting, sending, waiting."""
     before = asyncio.all_tasks()
     for milliseconds in range(20):
-        async with Backplane.connect(redis.url) as backplane, backplane.following(lambda table: None):
+        async with connected(redis) as backplane, backplane.following(lambda table: None):
             await asyncio.sleep(milliseconds / 1000)
         assert asyncio.all_tasks() == before

@@ -270,8 +270,9 @@ def archive_with(running: Running, own: dict[str, int], options: LoadOptions) ->
         ({}, LoadOptions(workers=2, max_batch_size=4, batch_delay=20), 4, 20, 2),
         ({"batchSize": 8, "maxBatchDelay": 30, "minWorkers": 2, "maxWorkers": 2}, LoadOptions(), 8, 30, 2),
         ({"minWorkers": 1, "maxWorkers": 1, "batchSize": 8}, LoadOptions(workers=2, max_batch_size=3), 3, 100, 2),
+        ({"minWorkers": 2, "maxWorkers": 2, "batchSize": 8, "maxBatchDelay": 30}, LoadOptions(1, 1, 100), 1, 100, 1),
     ],
-    ids=["neither", "policy", "archive", "both"],
+    ids=["neither", "policy", "archive", "both", "TorchServe's defaults"],
 )
 async def test_load_options_reach_torchserve(
     loader: Loader, running: Running, own: dict[str, int], options: LoadOptions, batch: int, delay: int, workers: int

@@ -119,7 +119,7 @@ def test_no_models(gateway: Gateway) -> None:
     gateway.body = listed([])
     out = io.StringIO()
     assert main(["--url", gateway.url], out) == 0
-    assert out.getvalue() == "There are no models in the repository.\n"
+    assert out.getvalue() == "There are no models in the repository yet; they are served as soon as they lie there.\n"
 
 
 def test_json(gateway: Gateway) -> None:

@@ -15,7 +15,7 @@ _GONE = "its files are gone, and no other version is ready"
 _STILL_SERVES = "what was loaded before still serves"
 _NAMED = "the model's policy names this version, and it does not lie in the repository"
 _DRAINING = "calls no longer go to it; it is unloaded when those under way have ended"
-_STATE_REASONS = {State.LOADING: "the model server is starting it again"}
+_STARTING = "the model server is starting it again"
 
 
 @dataclass(slots=True)
@@ -180,7 +180,7 @@ class ModelPlan:
         state = fleet.state(route.servable)
         if state is None:
             return None
-        reason = fleet.problem if state is State.UNAVAILABLE else _STATE_REASONS.get(state, "")
+        reason = {State.UNAVAILABLE: fleet.problem, State.LOADING: _STARTING}.get(state, "")
         return Version(route.version, state, reason, route)
 
     def _with_policy(self, version: Version) -> Version:

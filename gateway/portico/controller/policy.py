@@ -32,9 +32,9 @@ class Policy:
         if server is Server.TORCHSERVE:
             return ""
         given = {
-            "workers": self.options.workers != LoadOptions().workers,
-            "max_batch_size": self.options.max_batch_size != LoadOptions().max_batch_size,
-            "batch_delay": self.options.batch_delay != LoadOptions().batch_delay,
+            "workers": self.options.workers is not None,
+            "max_batch_size": self.options.max_batch_size is not None,
+            "batch_delay": self.options.batch_delay is not None,
             "wire": self.calls.wire is not Wire.AUTO,
         }
         keys = ", ".join(f"'{key}'" for key, is_given in given.items() if is_given)

@@ -100,12 +100,26 @@ class _PolicyFile(_Keys):
         False, description="Calls change the model's state: answers are never kept, no call is sent twice."
     )
     max_batch_size: int = Field(
-        1, ge=1, le=65536, description="TorchServe: how many requests it puts into one batch at most."
+        0,
+        ge=1,
+        le=65536,
+        description="TorchServe: how many requests go into one batch at most. Default: as the archive says, else 1.",
+        json_schema_extra=_without_default,
     )
     batch_delay: int = Field(
-        100, ge=0, le=60_000, description="TorchServe: milliseconds it waits for a batch to become full."
+        0,
+        ge=1,
+        le=60_000,
+        description="TorchServe: milliseconds it waits for a full batch. Default: as the archive says, else 100.",
+        json_schema_extra=_without_default,
     )
-    workers: int = Field(1, ge=1, le=64, description="TorchServe: processes that run the model, in each replica.")
+    workers: int = Field(
+        0,
+        ge=1,
+        le=64,
+        description="TorchServe: processes that run the model, in each replica. Default: as the archive says, else 1.",
+        json_schema_extra=_without_default,
+    )
     warmup: str = Field(
         "",
         min_length=1,
@@ -137,7 +151,7 @@ _EXPECTED: Mapping[tuple[str | int, ...], str] = MappingProxyType(
         ("timeout",): "a number of seconds, above 0 and up to a day",
         ("stateful",): "true or false",
         ("max_batch_size",): "a whole number from 1 to 65536",
-        ("batch_delay",): "whole milliseconds, from 0 to 60000",
+        ("batch_delay",): "whole milliseconds, from 1 to 60000",
         ("workers",): "a whole number from 1 to 64",
         ("warmup",): "the name of a file in the same folder or below it",
         ("wire",): f"one of {', '.join(Wire)}",
@@ -192,7 +206,7 @@ def _policy(keys: _PolicyFile, document: Document) -> Policy:
         labels=MappingProxyType({name: str(version) for name, version in keys.labels.items()}),
         default_version=str(keys.default_version),
         warmup=_inner_path(keys.warmup, document) if keys.warmup else "",
-        options=LoadOptions(keys.workers, keys.max_batch_size, keys.batch_delay),
+        options=LoadOptions(keys.workers or None, keys.max_batch_size or None, keys.batch_delay or None),
         calls=CallPolicy(cache.enabled, cache.ttl or None, keys.timeout or None, keys.stateful, keys.wire),
     )
 

@@ -18,12 +18,12 @@ _DIGITS = re.compile(r"([0-9]+)")
 class LoadOptions:
     """How TorchServe is to load an archive, as the model's policy says; `batch_delay` is milliseconds.
 
-    The defaults are TorchServe's own (ModelManager, ConfigManager).
+    None leaves it to the archive's own model-config.yaml, and then to TorchServe.
     """
 
-    workers: int = 1
-    max_batch_size: int = 1
-    batch_delay: int = 100
+    workers: int | None = None
+    max_batch_size: int | None = None
+    batch_delay: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

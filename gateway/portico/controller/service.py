@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import start_http_server
 
 from portico.acknowledgements import Acknowledgements
-from portico.backplane import Backplane
+from portico.backplane import Backplane, open_redis
 from portico.controller import heartbeat
 from portico.controller.endpoints import Endpoints
 from portico.controller.loaders import Loader, Status
@@ -41,8 +41,8 @@ async def run_controller(settings: ControllerSettings, connect: Connect, stop: a
 async def open_controller(settings: ControllerSettings, connect: Connect) -> AsyncIterator[Reconciler]:
     """A controller with all its connections, not running yet. None of the other parts need be there."""
     async with AsyncExitStack() as opened:
-        backplane = await opened.enter_async_context(Backplane.connect(settings.redis_url))
-        gateways = await opened.enter_async_context(Acknowledgements.connect(settings.redis_url))
+        redis = await opened.enter_async_context(open_redis(settings.redis_url))
+        backplane, gateways = Backplane(redis), Acknowledgements(redis)
         stage = Stage(Path(settings.stage), Path(settings.model_repository))
         stage.prepare()
         endpoints = Endpoints(
@@ -99,7 +99,7 @@ def _warmer(settings: ControllerSettings, connect: Connect) -> Warmer:
             Path(settings.model_repository),
             servable.warmup,
             settings.load_timeout,
-            servable.options.workers,
+            servable.options.workers or 1,
         )
 
     return warm

@@ -1,5 +1,5 @@
-"""Runs a model's warm-up requests on one replica before the version takes traffic, and checks the file they are in.
-Called by the reconcile loop once a servable is ready, and by `repository` when it judges the files.
+"""Runs a model's warm-up requests on one replica before the version takes traffic. Called by `work` once a servable is
+ready.
 
 A warm-up file is JSON Lines; each line is the body of an Open Inference infer request.
 """
@@ -16,7 +16,7 @@ from portico.codecs.open_inference import decode_request
 from portico.controller.bounded_read import read_file
 from portico.controller.loaders import LoaderError, ReplicaUnreachable
 from portico.controller.rejected import Rejected, reason
-from portico.errors import InvalidRequest, PorticoError, Unavailable
+from portico.errors import PorticoError, Unavailable
 from portico.inference import InferenceRequest
 from portico.ports import Backend
 from portico.routing import Route, Server
@@ -28,18 +28,6 @@ MAX_REQUESTS = 1000
 
 Connect = Callable[[Server, str], AbstractAsyncContextManager[Backend]]
 """Opens a backend on one replica, by its kind and the address that its loader knows it by; closed on leaving."""
-
-
-def check_warmup(repository: Path, name: str) -> None:
-    """Returns if the file, whose name is relative to the repository, holds requests. Blocks.
-
-    Raises Rejected with the number of the first request that is none; OSError.
-    """
-    for number, line in _lines(repository, name):
-        try:
-            decode_request(json_values.parse_object(line), signed=False)
-        except InvalidRequest as error:
-            raise Rejected(f"warm-up request {number}: {error}") from error
 
 
 async def warm_up(

@@ -14,9 +14,9 @@ from types import FrameType
 
 from portico.local import demo, layout
 from portico.local.board import Board, Paint
-from portico.local.models import ModelState
 from portico.local.process import PartFailed
 from portico.local.stack import Stack
+from portico.models_table import Entry, table
 
 DEMO_REPOSITORY = layout.ROOT / "model-repository"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,7 +61,7 @@ def serve(port: int, repository: Path, replicas: int, with_demo: bool) -> None:
         models = stack.wait_for_models(tell=lambda models: show_models(board, models))
         board.done("models", f"{sum(model.ready for model in models)} of {len(models)} ready")
         board.close()
-        print(f"  Ready after {time.monotonic() - began:.1f} s.\n\n{listed(models, repository)}", flush=True)
+        print(f"  Ready after {time.monotonic() - began:.1f} s.\n\n{table(models, Paint(sys.stdout))}", flush=True)
         if with_demo and repository == DEMO_REPOSITORY:
             demo.show(port, {model.name for model in models if model.ready})
         print(f"Serving on {stack.url} (REST and gRPC)  Ctrl-C stops", flush=True)
@@ -77,25 +77,11 @@ def show_part(board: Board, name: str, state: str) -> None:
     board.draw()
 
 
-def show_models(board: Board, models: list[ModelState]) -> None:
+def show_models(board: Board, models: list[Entry]) -> None:
     """How far the models are."""
     states = ", ".join(f"{model.name} {model.state.lower()}" for model in models)
     board.state("models", states or "loading")
     board.draw()
-
-
-def listed(models: list[ModelState], repository: Path) -> str:
-    """Each model's version and state, with the reason of those that are not ready."""
-    paint = Paint(sys.stdout)
-    if not models:
-        return f"  There are no models in {layout.shown(repository)} yet; they are served as soon as they lie there.\n"
-    width = max(len(model.name) for model in models)
-    lines = []
-    for model in models:
-        mark = paint("green", "✓") if model.ready else paint("red", "✗")
-        state = f"{model.state.lower()}: {model.reason}" if model.reason else model.state.lower()
-        lines.append(f"  {mark} {model.name:<{width}}  version {model.version}  {state}\n")
-    return "".join(lines)
 
 
 def say(news: str) -> None:

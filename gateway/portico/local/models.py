@@ -2,37 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from portico.local import readiness
+from portico.models_table import Entry, entry_of
 
 UNSETTLED = ("LOADING", "UNAVAILABLE")
 ROUTES_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """One line of the index: a model's version, its state, and why it is not ready."""
-
-    name: str
-    version: str
-    state: str
-    reason: str
-
-    @property
-    def ready(self) -> bool:
-        """Whether it answers."""
-        return self.state == "READY"
 
 
 class NoRoutes(Exception):
     """The gateway has not got any routes from the controller."""
 
 
-def index(port: int) -> list[ModelState]:
-    """All models as the repository index has them, asked on the clients' port; empty while that does not answer."""
-    listed = readiness.json_of(port, "POST", "/v2/repository/index", "{}") or []
-    return [ModelState(entry["name"], entry["version"], entry["state"], entry["reason"]) for entry in listed]
+def entries(port: int) -> list[Entry]:
+    """All models as the gateway lists them, asked on the clients' port; empty while that does not answer."""
+    answer = readiness.json_of(port, "GET", "/v1/models")
+    return [entry_of(version) for version in answer["versions"]] if answer else []
 
 
 def reaches_servers(port: int) -> bool:
@@ -42,15 +27,15 @@ def reaches_servers(port: int) -> bool:
 
 
 def wait_until_settled(
-    port: int, seconds: float, tell: Callable[[list[ModelState]], None] = lambda models: None
-) -> list[ModelState]:
+    port: int, seconds: float, tell: Callable[[list[Entry]], None] = lambda models: None
+) -> list[Entry]:
     """All models when none of them is loading any more, or as they are after `seconds`.
 
     `tell` is called several times a second. Raises NoRoutes when the gateway gets none within a minute.
     """
     began = time.monotonic()
     while True:
-        found, reached = index(port), reaches_servers(port)
+        found, reached = entries(port), reaches_servers(port)
         tell(found)
         settled = reached and all(model.state not in UNSETTLED for model in found)
         waited = time.monotonic() - began

@@ -19,10 +19,11 @@ from typing import Self
 
 from portico.local import guard
 from portico.local.addresses import Addresses
-from portico.local.models import ModelState, NoRoutes, wait_until_settled
+from portico.local.models import NoRoutes, wait_until_settled
 from portico.local.parts import Surroundings, all_parts
 from portico.local.preflight import free_port
 from portico.local.process import Part, PartFailed, PartProcess
+from portico.models_table import Entry
 
 BIND_RETRIES = 3
 OPEN_FILES = 65536
@@ -129,8 +130,8 @@ class Stack:
                 self._guard.stdin.write(f"{news}\n")
 
     def wait_for_models(
-        self, seconds: float = 300.0, tell: Callable[[list[ModelState]], None] = lambda models: None
-    ) -> list[ModelState]:
+        self, seconds: float = 300.0, tell: Callable[[list[Entry]], None] = lambda models: None
+    ) -> list[Entry]:
         """The models when each is ready or has failed, or as they are after `seconds`. Raises PartFailed."""
         try:
             return wait_until_settled(self.addresses.clients, seconds, tell)

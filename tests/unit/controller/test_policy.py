@@ -147,7 +147,7 @@ def test_every_wire(wire: Wire) -> None:
         ("timeout: 500ms", "not the text '500ms'"),
         ("stateful: 1", "'stateful' has to be true or false, not 1"),
         ("max_batch_size: 0", "'max_batch_size' has to be a whole number from 1 to 65536, not 0"),
-        ("batch_delay: -1", "'batch_delay' has to be whole milliseconds, from 0 to 60000, not -1"),
+        ("batch_delay: 0", "'batch_delay' has to be whole milliseconds, from 1 to 60000, not 0"),
         ("workers: 65", "'workers' has to be a whole number from 1 to 64, not 65"),
         ("workers: 1.0", "not 1.0"),
         ('workers: "3"', "not the text '3'"),

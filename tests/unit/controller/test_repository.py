@@ -199,10 +199,9 @@ async def test_a_policys_options_are_part_of_a_servables_name(root: Path, reposi
     """Another number of workers is another generation; without them in the policy again it is the first one."""
     put_archive(root / "digits.mar")
     names = []
-    for policy in ("", "workers: 2\nwarmup: warm.jsonl\n", "workers: 1\n"):
+    for policy, workers in (("", None), ("workers: 2\nwarmup: warm.jsonl\n", 2), ("versions: latest 1\n", None)):
         put(root / "digits.yaml", policy.encode())
         put(root / "warm.jsonl")
-        workers = 2 if "2" in policy else 1
         found = await look_until(
             repository,
             "digits",

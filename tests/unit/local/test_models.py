@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from portico.local.models import ModelState, NoRoutes, wait_until_settled
+from portico.local.models import NoRoutes, wait_until_settled
+from portico.models_table import Entry
 
 
 class FakeGateway:
-    """A gateway whose index and readiness are what a test says."""
+    """A gateway whose list and readiness are what a test says."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.index: list[list[dict[str, str]]] = []
+        self.lists: list[list[dict[str, Any]]] = []
         self.ready: tuple[int, dict[str, str]] = (200, {})
 
-    def next_index(self) -> list[dict[str, str]]:
+    def next_list(self) -> list[dict[str, Any]]:
         """The lists one after the other, the last for ever."""
-        return self.index.pop(0) if len(self.index) > 1 else self.index[0]
+        return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
 
 
 @pytest.fixture
@@ -31,11 +32,10 @@ def gateway() -> Iterator[FakeGateway]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, servers = fake.ready
-            self.answer(status, {"ready": status == 200, "model_servers": servers})
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.answer(200, fake.next_index())
+            if self.path == "/v1/models":
+                self.answer(200, {"models": [], "versions": fake.next_list()})
+            else:
+                self.answer(status, {"ready": status == 200, "model_servers": servers})
 
         def answer(self, status: int, body: Any) -> None:
             content = json.dumps(body).encode()
@@ -56,15 +56,16 @@ def gateway() -> Iterator[FakeGateway]:
         thread.join()
 
 
-def entry(state: str, reason: str = "") -> dict[str, str]:
-    """A line of the index."""
-    return {"name": "iris", "version": "1", "state": state, "reason": reason}
+def entry(state: str, reason: str = "") -> dict[str, Any]:
+    """One of the list's versions."""
+    described = {"name": "iris", "version": "1", "server": "tf_serving", "state": state, "reason": reason}
+    return {**described, "labels": [], "default": state == "READY"}
 
 
 def test_loading_is_waited_for(gateway: FakeGateway) -> None:
     """A model that is loading, or whose server is not up yet, is waited for until it is ready."""
-    gateway.index = [[entry("LOADING")], [entry("UNAVAILABLE", "starting")], [entry("READY")]]
-    seen: list[list[ModelState]] = []
+    gateway.lists = [[entry("LOADING")], [entry("UNAVAILABLE", "starting")], [entry("READY")]]
+    seen: list[list[Entry]] = []
     found = wait_until_settled(gateway.port, 60, seen.append)
     assert [model.state for model in found] == ["READY"]
     assert [states[0].state for states in seen] == ["LOADING", "UNAVAILABLE", "READY"]
@@ -73,29 +74,31 @@ def test_loading_is_waited_for(gateway: FakeGateway) -> None:
 @pytest.mark.parametrize("state", ["FAILED", "QUARANTINED"])
 def test_a_broken_model_is_shown_and_not_waited_for(gateway: FakeGateway, state: str) -> None:
     """What will not get better by waiting is returned with its reason."""
-    gateway.index = [[entry(state, "variables are missing")]]
-    assert wait_until_settled(gateway.port, 60) == [ModelState("iris", "1", state, "variables are missing")]
+    gateway.lists = [[entry(state, "variables are missing")]]
+    assert wait_until_settled(gateway.port, 60) == [
+        Entry("iris", "1", "tf_serving", state, "variables are missing", (), False)
+    ]
 
 
 def test_an_empty_repository_is_settled(gateway: FakeGateway) -> None:
     """With routes received and no models in them there is nothing to wait for."""
-    gateway.index = [[]]
+    gateway.lists = [[]]
     assert wait_until_settled(gateway.port, 60) == []
 
 
 def test_waiting_is_bounded(gateway: FakeGateway) -> None:
     """A model that never gets ready is returned as it is."""
-    gateway.index = [[entry("LOADING")]]
+    gateway.lists = [[entry("LOADING")]]
     assert [model.state for model in wait_until_settled(gateway.port, 0.3)] == ["LOADING"]
 
 
 def test_a_server_out_of_reach_is_waited_for(gateway: FakeGateway) -> None:
-    """Ready in the index is not enough: the gateway has to reach the model server, or the first call would fail."""
-    gateway.index = [[entry("READY")]]
+    """Ready in the list is not enough: the gateway has to reach the model server, or the first call would fail."""
+    gateway.lists = [[entry("READY")]]
     gateway.ready = (200, {"tf_serving": "no replica"})
     ticks: list[int] = []
 
-    def tell(models: list[ModelState]) -> None:
+    def tell(models: list[Entry]) -> None:
         ticks.append(len(models))
         if len(ticks) == 3:
             gateway.ready = (200, {"tf_serving": "ok"})
@@ -106,7 +109,7 @@ def test_a_server_out_of_reach_is_waited_for(gateway: FakeGateway) -> None:
 
 def test_a_controller_that_publishes_nothing_is_an_error(gateway: FakeGateway) -> None:
     """A gateway without routes is not taken for an empty repository."""
-    gateway.index = [[]]
+    gateway.lists = [[]]
     gateway.ready = (503, {})
     with pytest.raises(NoRoutes, match="no routes from the controller"):
         wait_until_settled(gateway.port, 0.3)

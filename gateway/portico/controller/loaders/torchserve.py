@@ -15,7 +15,7 @@ import grpc
 from portico.controller.loaders import LoaderError, LoadState, Report, Status
 from portico.controller.loaders.channels import CALL_TIMEOUT, CallFailed, Channels, TimedOut
 from portico.controller.loaders.rotation import Rotation
-from portico.controller.servable import LoadOptions, Servable, is_generated
+from portico.controller.servable import Servable, is_generated
 from portico.controller.stage import ARCHIVE, Stage
 from portico.routing import Server
 from portico.wire import torchserve_management_pb2 as ts
@@ -32,7 +32,6 @@ _GONE = "TorchServe did not find the archive: does it see the same model reposit
 _NO_WORKER = "TorchServe could not start a worker: the model's handler failed to load; TorchServe's log says why"
 
 READY = Status(LoadState.READY)
-DEFAULTS = LoadOptions()
 
 
 @dataclass(slots=True)
@@ -110,7 +109,7 @@ class TorchServe:
     async def _scale(self, address: str, servable: Servable) -> None:
         """An archive's own minWorkers wins over those of its registration (ApiUtils.handleRegister)."""
         workers = servable.options.workers
-        if workers == DEFAULTS.workers:
+        if workers is None:
             return
         (model,) = await self._call(address, "DescribeModel", ts.DescribeModelRequest(model_name=servable.name))
         if model.get("minWorkers") == model.get("maxWorkers") == workers:
@@ -165,14 +164,14 @@ class TorchServe:
 def _registration(servable: Servable) -> ts.RegisterModelRequest:
     """It is answered when all workers are up. What is not set is as the archive says, else as TorchServe's settings."""
     options = servable.options
-    request = ts.RegisterModelRequest(
-        url=servable.name + ARCHIVE, model_name=servable.name, initial_workers=options.workers, synchronous=True
+    return ts.RegisterModelRequest(
+        url=servable.name + ARCHIVE,
+        model_name=servable.name,
+        initial_workers=options.workers or 1,
+        batch_size=options.max_batch_size,
+        max_batch_delay=options.batch_delay,
+        synchronous=True,
     )
-    if options.max_batch_size != DEFAULTS.max_batch_size:
-        request.batch_size = options.max_batch_size
-    if options.batch_delay != DEFAULTS.batch_delay:
-        request.max_batch_delay = options.batch_delay
-    return request
 
 
 def _explain(error: CallFailed, servable: Servable) -> str:
