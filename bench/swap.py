@@ -82,7 +82,7 @@ class Bench:
         while answer(model) != expected:
             if time.monotonic() - began > SWAP_SECONDS:
                 raise SystemExit(f"{kind}: {model} does not answer {expected} within {SWAP_SECONDS:g} s")
-            time.sleep(0.005)
+            time.sleep(0.02)
         total = time.monotonic() - began
         return Swap(kind, total, **self._phases(log, before, model))
 

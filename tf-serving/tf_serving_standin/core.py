@@ -100,7 +100,8 @@ class ServerCore(Generic[S]):
         monitored = monitored_models(models)
         for model in monitored:
             _log.info("(Re-)adding model: %s", model.name)
-        new = [model.name for model in monitored if model.name not in self._source.model_names]
+        known = self._source.model_names
+        new = [model.name for model in monitored if model.name not in known]
         if not self._started:
             self._started = True
             self._source.update(monitored)

@@ -4,7 +4,7 @@ Used by the lifecycle only (core/loader_harness.h, core/availability_preserving_
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -45,12 +45,9 @@ class Harness(Generic[S]):
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def next_action(harnesses: Iterable[Harness[S]]) -> tuple[Action, Harness[S] | None]:
-    """The next thing to do over all models: unloads before loads, so that memory is freed first."""
-    by_name: dict[str, list[Harness[S]]] = {}
-    for harness in harnesses:
-        by_name.setdefault(harness.id.name, []).append(harness)
-    chosen = [availability_preserving(versions) for versions in by_name.values()]
+def next_action(models: Iterable[Collection[Harness[S]]]) -> tuple[Action, Harness[S] | None]:
+    """The next thing to do over all models, each with its versions: unloads before loads, so that memory is freed."""
+    chosen = [availability_preserving(versions) for versions in models]
     for wanted in (Action.UNLOAD, Action.LOAD):
         for action, found in chosen:
             if found is not None and action is wanted:
@@ -58,7 +55,7 @@ def next_action(harnesses: Iterable[Harness[S]]) -> tuple[Action, Harness[S] | N
     return Action.LOAD, None
 
 
-def availability_preserving(versions: Iterable[Harness[S]]) -> tuple[Action, Harness[S] | None]:
+def availability_preserving(versions: Collection[Harness[S]]) -> tuple[Action, Harness[S] | None]:
     """Unload an old version only once a new one is ready (or none is wanted), oldest first; load newest first."""
     aspired = [h for h in versions if h.aspired]
     outgoing = [h for h in versions if not h.aspired and h.phase is Phase.READY]

@@ -52,7 +52,7 @@ class Lifecycle(Generic[S]):
         self._bus = bus
         self._retries = retries
         self._changed = threading.Condition(threading.RLock())
-        self._harnesses: dict[ServableId, Harness[S]] = {}
+        self._harnesses: dict[str, dict[int, Harness[S]]] = {}
         self._pending: dict[str, Mapping[int, str]] = {}
         self._stopped = threading.Event()
         self._loads = _executor(load_threads, "load")
@@ -67,7 +67,7 @@ class Lifecycle(Generic[S]):
         """Take up no further work; a load under way is left behind after two seconds."""
         self._stopped.set()
         with self._changed:
-            for harness in self._harnesses.values():
+            for harness in self._all():
                 harness.cancelled.set()
             self._changed.notify_all()
         self._thread.join(timeout=2)
@@ -108,15 +108,14 @@ class Lifecycle(Generic[S]):
         finally:
             with self._changed:
                 harness.users -= 1
-                if harness.users == 0:
+                if harness.users == 0 and harness.phase is Phase.QUIESCING:
                     self._changed.notify_all()
 
     def _find_ready(self, name: str, version: int | None) -> tuple[Harness[S], S]:
         ready = [
             (harness, harness.servable)
-            for harness in self._harnesses.values()
-            if harness.id.name == name and harness.phase is Phase.READY and harness.servable is not None
-            if version in (None, harness.id.version)
+            for harness in self._harnesses.get(name, {}).values()
+            if harness.phase is Phase.READY and harness.servable is not None and version in (None, harness.id.version)
         ]
         if not ready:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
@@ -128,7 +127,7 @@ class Lifecycle(Generic[S]):
             with self._changed:
                 self._forget_finished()
                 self._take_pending()
-                action, harness = next_action(self._harnesses.values())
+                action, harness = next_action(versions.values() for versions in self._harnesses.values())
                 if harness is None:
                     self._changed.wait(0.1)
                     continue
@@ -142,25 +141,30 @@ class Lifecycle(Generic[S]):
 
     def _forget_finished(self) -> None:
         done = (Phase.NEW, Phase.DISABLED, Phase.ERROR)
-        for harness in [h for h in self._harnesses.values() if not h.aspired and h.phase in done]:
-            del self._harnesses[harness.id]
+        for harness in [h for h in self._all() if not h.aspired and h.phase in done]:
+            del self._harnesses[harness.id.name][harness.id.version]
+            if not self._harnesses[harness.id.name]:
+                del self._harnesses[harness.id.name]
+
+    def _all(self) -> Iterator[Harness[S]]:
+        return (harness for versions in self._harnesses.values() for harness in versions.values())
 
     def _take_pending(self) -> None:
         for name, versions in list(self._pending.items()):
-            managed = [h for h in self._harnesses.values() if h.id.name == name]
+            managed = self._harnesses.get(name, {})
             # A version that is on its way out must be gone before it can be aspired again.
-            if any(not h.aspired and h.id.version in versions for h in managed):
+            if any(not h.aspired and h.id.version in versions for h in managed.values()):
                 continue
             del self._pending[name]
-            for harness in managed:
+            for harness in managed.values():
                 if harness.id.version not in versions:
                     harness.aspired = False
                     harness.cancelled.set()
             for version, path in versions.items():
-                servable_id = ServableId(name, version)
-                if servable_id not in self._harnesses:
-                    self._harnesses[servable_id] = Harness(servable_id, path)
-                    self._publish(servable_id, State.START)
+                if version not in managed:
+                    harness = Harness(ServableId(name, version), path)
+                    self._harnesses.setdefault(name, {})[version] = harness
+                    self._publish(harness.id, State.START)
 
     def _load_harness(self, harness: Harness[S]) -> None:
         self._publish(harness.id, State.LOADING)

@@ -1,6 +1,6 @@
 """What differs between two route tables, in words: one line per model and version. Called by the journal."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -46,8 +46,12 @@ class Change:
         return f"{text}: {self.why}" if self.why else text
 
 
-def changes(old: RouteTable, new: RouteTable, swaps: Mapping[str, Swap]) -> Iterator[Change]:
-    """Everything that is not as it was. `swaps` says how long it took to get a servable to its route, by its name."""
+Timed = Callable[[str, str], Swap | None]
+"""(model, servable) → how long it took to get calls of the model to the servable, None where that is not known."""
+
+
+def changes(old: RouteTable, new: RouteTable, timed: Timed) -> Iterator[Change]:
+    """Everything that is not as it was."""
     for name in sorted(old.models.keys() | new.models.keys()):
         before, after = old.models.get(name), new.models.get(name)
         if before == after:
@@ -56,25 +60,30 @@ def changes(old: RouteTable, new: RouteTable, swaps: Mapping[str, Swap]) -> Iter
         for version in dict.fromkeys(versions):
             if not version and after and version not in after.versions:
                 continue  # stood for files whose version was not known yet
-            change = _change(name, version, _version(before, version), _version(after, version), swaps)
+            change = _change(name, version, _version(before, version), _version(after, version), timed)
             if change:
                 yield change
         if before and after and after.default and before.default != after.default:
-            yield Change(name, after.default, "default", f"after {before.default or 'none'}")
+            swap = timed(name, _servable(after, after.default))
+            yield Change(name, after.default, "default", f"after {before.default or 'none'}", swap)
         for label in sorted(after.labels if after else ()):
             assert after
             was = before.labels.get(label) if before else None
             if was != after.labels[label]:
-                yield Change(name, after.labels[label], "labelled", f"{label}, after {was or 'none'}")
+                swap = timed(name, _servable(after, after.labels[label]))
+                yield Change(name, after.labels[label], "labelled", f"{label}, after {was or 'none'}", swap)
 
 
 def _version(model: Model | None, version: str) -> Version | None:
     return model.versions.get(version) if model else None
 
 
-def _change(
-    model: str, version: str, before: Version | None, after: Version | None, swaps: Mapping[str, Swap]
-) -> Change | None:
+def _servable(model: Model, version: str) -> str:
+    found = model.versions.get(version)
+    return found.route.servable if found and found.route else ""
+
+
+def _change(model: str, version: str, before: Version | None, after: Version | None, timed: Timed) -> Change | None:
     if after is None:
         return Change(model, version, "removed")
     if before and (before.state, before.reason, before.route) == (after.state, after.reason, after.route):
@@ -84,4 +93,4 @@ def _change(
         policy = old_route and after.route and old_route.policy != after.route.policy
         return Change(model, version, "policy" if policy else after.state.lower(), after.reason)
     what = "replaced" if old_route else after.state.lower()
-    return Change(model, version, what, after.reason, swaps.get(after.route.servable))
+    return Change(model, version, what, after.reason, timed(model, after.route.servable))

@@ -83,7 +83,8 @@ class VersionFiles:
 class ModelFiles:
     """A model's judged versions, oldest first. With a `problem` none may be loaded anew, and what serves stays.
 
-    `policy` is the last one that could be read.
+    `policy` is the last one that could be read. `since` is when the last change of anything in its folder was first
+    seen, `settled` when something in it settled last, in monotonic seconds.
     """
 
     name: str
@@ -91,6 +92,8 @@ class ModelFiles:
     versions: tuple[VersionFiles, ...] = ()
     problem: str = ""
     policy: Policy = Policy()
+    since: float = field(default=0.0, compare=False)
+    settled: float = field(default=0.0, compare=False)
 
     @property
     def is_empty(self) -> bool:

@@ -11,7 +11,7 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client import Gauge, Histogram
 
 from portico.controller.changes import Swap, changes
-from portico.controller.inventory import Inventory
+from portico.controller.inventory import Inventory, ModelFiles
 from portico.routing import RouteTable, State
 
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -32,13 +32,11 @@ class Journal:
     def published(self, old: RouteTable, new: RouteTable, inventory: Inventory, loaded: Mapping[str, float]) -> None:
         """`new` has taken the place of `old`. `loaded` says when each servable was loaded, by its name."""
         now = self._clock()
-        swaps: dict[str, Swap] = {}
-        for model in inventory.models.values():
-            for found in model.versions:
-                name = found.servable.name if found.servable else ""
-                if name in loaded:
-                    swaps[name] = Swap.of_times(found.since, found.settled, found.judged, loaded[name], now)
-        for change in changes(old, new, swaps):
+
+        def timed(model: str, servable: str) -> Swap | None:
+            return _swap(inventory.models.get(model), servable, loaded.get(servable, 0.0), now)
+
+        for change in changes(old, new, timed):
             _log.info("%s", change)
             CHANGES.labels(change.model, change.what).inc()
             for phase, seconds in change.swap.phases() if change.swap else ():
@@ -46,3 +44,14 @@ class Journal:
         states = Counter(version.state for model in new.models.values() for version in model.versions.values())
         for state in State:
             VERSIONS.labels(state.lower()).set(states[state])
+
+
+def _swap(files: ModelFiles | None, servable: str, loaded: float, now: float) -> Swap | None:
+    """How long it took; None where no files tell of a beginning."""
+    if files is None:
+        return None
+    for found in files.versions:
+        # Files that were judged before the last change are not what changed: another version was, or the policy.
+        if found.servable and found.servable.name == servable and found.judged >= files.since:
+            return Swap.of_times(found.since, found.settled, found.judged, loaded, now)
+    return Swap.of_times(files.since, files.settled, files.settled, loaded, now)

@@ -41,8 +41,9 @@ from dataclasses import dataclass
 from portico.controller.fleet import Fleet, is_ready
 from portico.controller.inventory import Inventory
 from portico.controller.loaders import LoadState
-from portico.controller.model_plan import ModelPlan, remains
+from portico.controller.model_plan import remains
 from portico.controller.servable import Servable
+from portico.controller.shortcut import Memory
 from portico.routing import Model, Route, RouteTable, Server
 
 
@@ -74,13 +75,23 @@ class Plan:
     table: RouteTable
 
 
-def plan(inventory: Inventory, fleets: Mapping[Server, Fleet], published: RouteTable, drained: Collection[str]) -> Plan:
-    """The next steps. `published` is the table in force, `drained` the names that no request can be using any more."""
+def plan(
+    inventory: Inventory,
+    fleets: Mapping[Server, Fleet],
+    published: RouteTable,
+    drained: Collection[str],
+    memory: Memory | None = None,
+) -> Plan:
+    """The next steps. `published` is the table in force, `drained` the names that no request can be using any more.
+
+    `memory`, if the same one is given each time, spares the work for models about which there is nothing new; the
+    result is the same without it.
+    """
     in_force = _names(published)
     able = {server: fleet.having(in_force.get(server, set())) for server, fleet in fleets.items()}
-    steps = [ModelPlan(files, published.models.get(name), able) for name, files in sorted(inventory.models.items())]
-    models = {step.files.name: step.model() for step in steps}
-    needed = {servable.name: servable for step in steps for servable in step.needed(models[step.files.name])}
+    steps = (memory or Memory()).steps(inventory, able, published)
+    models = {name: step.model for name, step in steps.items()}
+    needed = {servable.name: servable for step in steps.values() for servable in step.needed}
     models |= _deleted(inventory, published, fleets)
     table = RouteTable(dict(sorted(models.items())), published.revision)
     if table != published:

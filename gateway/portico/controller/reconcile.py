@@ -17,6 +17,7 @@ from portico.controller.journal import Journal
 from portico.controller.loaders import Loader
 from portico.controller.memory import FIRST_RETRY, Failures, Troubles
 from portico.controller.plan import Plan, plan, routes
+from portico.controller.shortcut import Memory
 from portico.controller.survey import Survey, known_servables
 from portico.controller.work import Warmer, Work
 from portico.routing import RouteTable, Server
@@ -103,6 +104,7 @@ class Reconciler:
         by_server = {loader.server: loader for loader in loaders}
         self._work = Work(by_server, self._failures, self._wake.set, warm, clock)
         self._journal = journal or Journal(clock)
+        self._memory = Memory()
         self._troubles = Troubles()
         self._survey = Survey(by_server, self._work, self._troubles, absent or {})
         self._published: RouteTable | None = None
@@ -147,7 +149,7 @@ class Reconciler:
             return
         self._failures.forget_old()
         self._notice_new_files()
-        decided = plan(self._inventory, fleets, published, await self._drained(published, fleets))
+        decided = plan(self._inventory, fleets, published, await self._drained(published, fleets), self._memory)
         for action in decided.actions:
             self._work.start(action)
         await self._rotate(decided)

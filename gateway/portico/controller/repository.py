@@ -154,7 +154,8 @@ class Repository:
         versions = [self._version(seen.name, version, model) for version in seen.versions]
         versions.sort(key=lambda version: version_key(version.version))
         final = final and all(future.done() for future in model.judging.values())
-        found = ModelFiles(seen.name, server, tuple(versions), seen.problem or problem, model.policy or Policy())
+        problem, policy = seen.problem or problem, model.policy or Policy()
+        found = ModelFiles(seen.name, server, tuple(versions), problem, policy, seen.since, seen.settled_at)
         return found, final
 
     def _read_policy(self, seen: SeenModel, model: _Model, server: Server | None) -> tuple[str, bool]:

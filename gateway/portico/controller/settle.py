@@ -32,7 +32,8 @@ class SeenVersion:
 class SeenModel:
     """A model's versions and its policy file; or a `problem` of the name as a whole, once that has settled.
 
-    `policy_settled` is meaningless without a policy.
+    `policy_settled` is meaningless without a policy. `since` is when its last change was first seen, of whichever part,
+    and `settled_at` when some part settled last (both monotonic seconds).
     """
 
     name: str
@@ -40,6 +41,8 @@ class SeenModel:
     problem: str = ""
     policy: FoundPolicy | None = None
     policy_settled: bool = False
+    since: float = 0.0
+    settled_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class _Tracked:
     found: FoundModel | None = None
     seen: dict[str, _Seen] = field(default_factory=dict)
     quiet: SeenModel | None = None
+    since: float = 0.0
+    settled_at: float = 0.0
 
 
 class Settler:
@@ -110,6 +115,7 @@ class Settler:
             moved = bool(arrived) and _has_arrived(found.path, arrived)
             if seen is None or (seen.found.files, seen.found.problem) != (found.files, found.problem):
                 tracked.seen[found.path] = _Seen(found, now, moved)
+                tracked.since = now
             else:
                 seen.found, seen.missing_since, seen.arrived = found, None, seen.arrived or moved
         for path in tracked.seen.keys() - present:
@@ -117,6 +123,7 @@ class Settler:
             seen.missing_since = now if seen.missing_since is None else seen.missing_since
             if now - seen.missing_since >= self._settle:
                 del tracked.seen[path]
+                tracked.since, tracked.settled_at = max(tracked.since, seen.missing_since), now
 
     def _view(self, name: str, tracked: _Tracked, now: float, wall: float) -> SeenModel:
         versions: list[SeenVersion] = []
@@ -124,13 +131,15 @@ class Settler:
         for seen in tracked.seen.values():
             settled = self._settled(seen, now, wall)
             quiet = quiet and settled
+            tracked.settled_at = max(tracked.settled_at, seen.settled_at or 0.0)
             if isinstance(seen.found, FoundPolicy):
                 policy, policy_settled = seen.found, settled
                 continue
             if not seen.found.path and settled:
                 problem = seen.found.problem
             versions.append(SeenVersion(seen.found, settled, seen.since, seen.settled_at or 0.0))
-        view = SeenModel(name, () if problem else tuple(versions), problem, policy, policy_settled)
+        shown = () if problem else tuple(versions)
+        view = SeenModel(name, shown, problem, policy, policy_settled, tracked.since, tracked.settled_at)
         tracked.quiet = view if quiet else None
         return view
 

@@ -10,7 +10,7 @@ wherever it lies, and a controller that starts afresh sees here what TF Serving,
 
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -60,17 +60,27 @@ class Stage:
         it gets a link that leads nowhere if it has none.
         """
         with self._lock, self._explained():
-            link, target = self._place(servable), os.path.realpath(os.path.join(self._repository, servable.path))
-            if not servable.path:
-                if servable.server is not Server.TF_SERVING:
-                    return
-                target = _target(link) or _NOWHERE
-            if _target(link) != target:
-                make_folder(os.path.dirname(link))
-                new = os.path.join(self._roots[servable.server], f".{servable.name}{_NEW}")
-                _link(target, new)
-                os.replace(new, link)
-            self._read()[servable.name] = _linked(servable.name, servable.server, servable.servable_version)
+            self._put(servable)
+
+    def keep_whole(self, servables: Iterable[Servable]) -> None:
+        """Puts those again, of many that were put before, whose link is gone or leads nowhere."""
+        with self._lock, self._explained():
+            for servable in servables:
+                if not os.path.exists(self._place(servable)):
+                    self._put(servable)
+
+    def _put(self, servable: Servable) -> None:
+        link, target = self._place(servable), os.path.realpath(os.path.join(self._repository, servable.path))
+        if not servable.path:
+            if servable.server is not Server.TF_SERVING:
+                return
+            target = _target(link) or _NOWHERE
+        if _target(link) != target:
+            make_folder(os.path.dirname(link))
+            new = os.path.join(self._roots[servable.server], f".{servable.name}{_NEW}")
+            _link(target, new)
+            os.replace(new, link)
+        self._read()[servable.name] = _linked(servable.name, servable.server, servable.servable_version)
 
     def known(self) -> list[Servable]:
         """What is linked here, by whichever controller; without paths and fingerprints, which the names do not tell.

@@ -74,6 +74,6 @@ class Survey:
 
 def known_servables(published: RouteTable, lying: Inventory) -> list[Servable]:
     """Every servable that may be loaded somewhere."""
-    known = {route.servable: Servable.of_route(route) for route in routes(published)}
     found = (version.servable for model in lying.models.values() for version in model.versions)
-    return list((known | {servable.name: servable for servable in found if servable}).values())
+    known = {servable.name: servable for servable in found if servable}
+    return [*known.values(), *(Servable.of_route(route) for route in routes(published) if route.servable not in known)]

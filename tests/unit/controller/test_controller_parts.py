@@ -117,7 +117,10 @@ def test_changes_are_told_in_words() -> None:
     leaving = Version("1", State.DRAINING, "calls end", leaving=route().servable)
 
     def told(before: RouteTable, after: RouteTable) -> list[str]:
-        return [str(change).removeprefix("model iris version ") for change in changes(before, after, swaps)]
+        return [
+            str(change).removeprefix("model iris version ")
+            for change in changes(before, after, lambda model, servable: swaps.get(servable))
+        ]
 
     assert told(RouteTable(), table(loading)) == ["1: loading: it is new"]
     assert told(table(loading), table(ready, default="1")) == ["1: ready", "1: default: after none"]

@@ -5,7 +5,7 @@ beside it.
 from collections.abc import Collection
 from itertools import islice
 
-SIZE = 16
+SIZE = 4
 """How many that were ready at the last look are looked at again in one round."""
 
 

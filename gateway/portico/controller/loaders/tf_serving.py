@@ -6,7 +6,7 @@ what it has put there, and asks after everything on the stage to take up what an
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import grpc
@@ -150,7 +150,7 @@ class TFServing:
             if names == replica.sent:
                 return
             wanted = [servable for _, servable in sorted(replica.wanted.items())]
-            await self._put(wanted)
+            await self._put(wanted, replica.sent or frozenset())
             request = tfs.ReloadConfigRequest()
             request.config.model_config_list.config.extend(map(self._config, wanted))
             replica.sent = None
@@ -171,14 +171,16 @@ class TFServing:
         except OSError as error:
             raise LoaderError(str(error)) from error
 
-    async def _put(self, servables: Iterable[Servable]) -> None:
+    async def _put(self, servables: Collection[Servable], sent: Collection[str]) -> None:
         """All of the list, not just what is new: with one base path missing TF Serving loads nothing any more, and a
         reload that waits for a load waits without end, with every later one behind it.
         """
 
         def put() -> None:
             for servable in servables:
-                self._stage.put(servable)
+                if servable.name not in sent:
+                    self._stage.put(servable)
+            self._stage.keep_whole(servable for servable in servables if servable.name in sent)
 
         try:
             await asyncio.to_thread(put)
