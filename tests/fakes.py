@@ -3,11 +3,11 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from time import monotonic
 
 from portico.errors import DeadlineExceeded, ServableLost, Unavailable
-from portico.inference import InferenceRequest, InferenceResponse
+from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
 from portico.routing import Route
 
 FakeModel = Callable[[InferenceRequest], InferenceResponse]
@@ -50,6 +50,17 @@ class FakeBackend:
         if model is None:
             raise ServableLost("The fake model server was restarted. Try again in a few seconds.")
         return model(request)
+
+    async def stream(
+        self, route: Route, request: InferenceRequest, timeout: float
+    ) -> AsyncGenerator[InferenceResponse]:
+        """A model's output called "pieces", BYTES, is given element by element; anything else whole."""
+        response = await self.infer(route, request, timeout)
+        if [output.name for output in response.outputs] != ["pieces"]:
+            yield response
+            return
+        for piece in unpack_bytes(response.outputs[0].data):
+            yield InferenceResponse((Tensor("body", "BYTES", (1,), pack_bytes([piece])),), "", partial=True)
 
     async def ping(self, timeout: float) -> None:
         try:

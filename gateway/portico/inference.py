@@ -120,7 +120,8 @@ class InferenceRequest:
     """One call of a model. Which version it goes to is the route's business, not the request's.
 
     `outputs` names the wanted outputs, empty for all. `signature` is TF Serving's signature name, empty for the
-    model's default. `content_type` is that of a `BODY`. `id` is the client's, and comes back with the answer.
+    model's default. `content_type` is that of a `BODY`, `query` the query string of its URL. With `explain` the
+    model's explanation is asked for and not its prediction. `id` is the client's, and comes back with the answer.
     """
 
     inputs: tuple[Tensor, ...]
@@ -128,12 +129,18 @@ class InferenceRequest:
     signature: str = ""
     form: Form = Form.TENSORS
     content_type: str = ""
+    query: str = ""
+    explain: bool = False
     id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceResponse:
-    """What the model answered. `content_type` is that of a body (see `codecs.handler`), empty where there is none."""
+    """What the model answered. `content_type` is that of a body (see `codecs.handler`), empty where there is none.
+
+    A `partial` one is a piece of an answer that a handler sends bit by bit.
+    """
 
     outputs: tuple[Tensor, ...]
     content_type: str = ""
+    partial: bool = False

@@ -2,6 +2,7 @@
 `tests/fakes.py`; `tests/contract/` holds both to the same behaviour.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from portico.inference import InferenceRequest, InferenceResponse
@@ -15,6 +16,13 @@ class Backend(Protocol):
         """Calls the model within `timeout` seconds.
 
         Raises InvalidRequest, InferenceFailed, Overloaded, Unavailable or DeadlineExceeded.
+        """
+        ...
+
+    def stream(self, route: Route, request: InferenceRequest, timeout: float) -> AsyncGenerator[InferenceResponse]:
+        """Like `infer`, for models that may answer in pieces: gives each, `partial`, as it comes; else the one answer.
+
+        A model that answers in pieces can be asked by `infer` as well, which gives the pieces as one.
         """
         ...
 

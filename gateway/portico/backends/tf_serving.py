@@ -1,5 +1,7 @@
 """TF Serving, by its `PredictionService` over gRPC."""
 
+from collections.abc import AsyncGenerator
+
 import grpc
 
 from portico.backends.channel import RETRY_ON_RESET, raise_ours
@@ -29,6 +31,8 @@ class TFServing:
         )
 
     async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
+        if request.explain:
+            raise InvalidRequest(f"Model '{route.model}' has no explanations: {NAME} gives none.")
         message = tfs.PredictRequest(output_filter=request.outputs)
         message.model_spec.name = route.servable
         message.model_spec.version.value = int(route.servable_version)
@@ -46,6 +50,11 @@ class TFServing:
             unreadable = str(error).removeprefix("Input ")
             raise InferenceFailed(f"{NAME} gave an output that cannot be passed on: {unreadable}") from error
         return InferenceResponse(outputs)
+
+    async def stream(
+        self, route: Route, request: InferenceRequest, timeout: float
+    ) -> AsyncGenerator[InferenceResponse]:
+        yield await self.infer(route, request, timeout)
 
     async def ping(self, timeout: float) -> None:
         """Any answer will do: that no model has an empty name is one."""

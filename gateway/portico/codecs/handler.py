@@ -29,15 +29,15 @@ _DATATYPE: Mapping[frozenset[type], str] = {
 """Types of the values in a handler's JSON → datatype of the tensor they make."""
 
 
-def raw_request(body: bytes, content_type: str) -> InferenceRequest:
-    """The request of a raw HTTP body."""
-    return InferenceRequest((_body(body),), form=Form.BODY, content_type=content_type)
+def raw_request(body: bytes, content_type: str, query: str = "", explain: bool = False) -> InferenceRequest:
+    """The request of a raw HTTP body, with the query string of its URL."""
+    return InferenceRequest((_body(body),), form=Form.BODY, content_type=content_type, query=query, explain=explain)
 
 
-def raw_response(body: bytes, content_type: str) -> InferenceResponse:
+def raw_response(body: bytes, content_type: str, partial: bool = False) -> InferenceResponse:
     """The answer of a handler: its bytes, and the content type it gave them, empty if it gave none that is one."""
     known = content_type if content_type.isascii() and content_type.isprintable() else ""
-    return InferenceResponse((_body(body),), known)
+    return InferenceResponse((_body(body),), known, partial)
 
 
 def _body(body: bytes) -> Tensor:

@@ -25,6 +25,16 @@ def frame(message: bytes) -> bytes:
     return b"\x00" + len(message).to_bytes(4, "big") + message
 
 
+def frame_size(gathered: bytes | bytearray, limit: int) -> int | None:
+    """Bytes of the first frame, prefix included; None as long as it has not come whole. Raises TooLarge."""
+    if len(gathered) < PREFIX:
+        return None
+    size = PREFIX + int.from_bytes(gathered[1:PREFIX], "big")
+    if size > PREFIX + limit:
+        raise TooLarge(limit)
+    return size if len(gathered) >= size else None
+
+
 def unframe(body: bytes, encoding: bytes, limit: int) -> bytes:
     """The one message of a unary request's body, decompressed.
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 
 from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
@@ -18,13 +19,14 @@ from portico.edges.framing import (
     decode_metadata,
     encode_metadata,
     frame,
+    frame_size,
     parse_timeout,
     status_message,
     supports,
     unframe,
 )
 from portico.edges.status import GrpcCode, grpc_code
-from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
+from portico.errors import DeadlineExceeded, InvalidRequest, MethodNotFound, PorticoError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ class Call:
 
 
 UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]
-StreamHandler = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+StreamHandler = Callable[[bytes, Call], AsyncGenerator[bytes]]
+BothHandler = Callable[[AsyncIterator[bytes], Call], AsyncGenerator[bytes]]
 
 
 class Abort(Exception):
@@ -71,11 +74,18 @@ class Abort(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`path` is "/package.Service/Method". Exactly one of the two handlers is set."""
+    """`path` is "/package.Service/Method". Exactly one of the handlers is set: one message each way, one message and a
+    stream of answers, or streams both ways.
+
+    A `lasting` call takes as long as the client wants: only the client's deadline ends it, and its handler bounds what
+    it does for each message.
+    """
 
     path: str
     unary: UnaryHandler | None = None
     stream: StreamHandler | None = None
+    both: BothHandler | None = None
+    lasting: bool = False
 
 
 class GrpcEdge:
@@ -106,7 +116,7 @@ class GrpcEdge:
         method = self._methods.get(call.method)
         if method is None:
             raise MethodNotFound(f"Method not found: there is no {call.method} here.")
-        encoding, timeout = b"", self._timeout
+        encoding, timeout = b"", inf if method.lasting else self._timeout
         for key, value in call.headers:
             if key == b"grpc-timeout":
                 timeout = min(timeout, parse_timeout(value))
@@ -116,12 +126,32 @@ class GrpcEdge:
         if not supports(encoding):
             raise Abort(GrpcCode.UNIMPLEMENTED, f"Messages compressed with {encoding.decode('latin-1')} are not read.")
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if timeout == inf else timeout):
+                if method.both is not None:
+                    messages = _messages(receive, encoding, self._max_bytes)
+                    async with aclosing(method.both(messages, call)) as answers:
+                        return await reply.stream(answers)
                 message = unframe(await read_body(receive, self._max_bytes, PREFIX), encoding, self._max_bytes)
                 with cancelled_with_client(receive):
                     await _handle(method, message, call, reply)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
+
+
+async def _messages(receive: Receive, encoding: bytes, limit: int) -> AsyncGenerator[bytes]:
+    """The client's messages as they come, until it half-closes. Raises ClientGone, and what `unframe` raises."""
+    gathered, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        gathered += message.get("body", b"")
+        more = message.get("more_body", False)
+        while (size := frame_size(gathered, limit)) is not None:
+            yield unframe(bytes(gathered[:size]), encoding, limit)
+            del gathered[:size]
+    if gathered:
+        raise InvalidRequest("The stream ends within a message.")
 
 
 async def _handle(method: Method, message: bytes, call: Call, reply: "_Reply") -> None:

@@ -5,8 +5,8 @@ endpoint's own protocol. Which endpoints there are is in `protocols/`.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -24,13 +24,16 @@ JSON = (b"content-type", b"application/json")
 
 @dataclass(slots=True)
 class Request:
-    """One REST call. `path` holds the pattern's named groups; `deadline` is on the clock of `time.monotonic`."""
+    """One REST call. `path` holds the pattern's named groups, `query` what follows the question mark, as it came;
+    `deadline` is on the clock of `time.monotonic`.
+    """
 
     method: str
     path: Mapping[str, str]
     raw_headers: Headers
     body: bytes
     deadline: float
+    query: str = ""
 
     def header(self, name: bytes) -> str:
         """The header of this lower-case name, several joined by commas (RFC 9110, section 5.3), empty if none."""
@@ -39,11 +42,16 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One answer."""
+    """One answer. `more` gives the rest of a body that comes in pieces, whose length nobody knows."""
 
     body: bytes
     status: int = 200
     headers: Headers = field(default_factory=lambda: [JSON])
+    more: AsyncGenerator[bytes] | None = None
+
+
+class BrokenOff(Exception):
+    """An answer that was begun cannot be ended. It goes up to the ASGI server, which breaks the stream off."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -90,7 +98,7 @@ class RestEdge:
             match = endpoint.regex.fullmatch(path)
             if match is None:
                 continue
-            if endpoint.method == scope["method"]:
+            if endpoint.method == scope["method"] or (endpoint.method, scope["method"]) == ("GET", "HEAD"):
                 return await self._serve(endpoint, match, scope, receive, send)
             allowed.append(endpoint.method)
         if allowed:
@@ -103,20 +111,25 @@ class RestEdge:
         self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> None:
         path = {name: unquote(value or "") for name, value in match.groupdict().items()}
-        request = Request(scope["method"], path, scope["headers"], b"", monotonic() + self._timeout)
+        query = scope["query_string"].decode("latin-1")
+        request = Request(scope["method"], path, scope["headers"], b"", monotonic() + self._timeout, query)
         try:
-            response = await self._answer(endpoint, request, receive)
+            response = await self._answer(endpoint, request, receive, send)
         except ClientGone:
             return
+        except BrokenOff:
+            raise
         except PorticoError as error:
             status = http_status(error)
             response = Response(endpoint.render(status, str(error)), status)
         except Exception:
             log.exception("unexpected failure in %s %s", scope["method"], scope["path"])
             response = Response(endpoint.render(500, "Portico failed on this request; its log says why."), 500)
-        await self._respond(send, response)
+        if response is not None:
+            await self._respond(send, response, request.method == "HEAD")
 
-    async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive) -> Response:
+    async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> Response | None:
+        """The answer, if it is not sent yet: one that comes in pieces is."""
         try:
             async with asyncio.timeout(self._timeout):
                 encoding = request.header(b"content-encoding")
@@ -124,15 +137,34 @@ class RestEdge:
                     raise InvalidRequest(f"The body is encoded as {encoding}; send it as it is.")
                 request.body = await read_body(receive, self._max_bytes)
                 with cancelled_with_client(receive):
-                    return await endpoint.handler(request)
+                    response = await endpoint.handler(request)
+                    if response.more is None:
+                        return response
+                    await self._pieces(send, response, response.more)
+                    return None
         except TimeoutError:
             raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
 
-    async def _respond(self, send: Send, response: Response) -> None:
+    async def _pieces(self, send: Send, response: Response, more: AsyncGenerator[bytes]) -> None:
+        """Once the first piece is out nobody can be told of a failure but by breaking off, which the server does."""
+        async with aclosing(more):
+            try:
+                await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+                await send({"type": "http.response.body", "body": response.body, "more_body": True})
+                async for piece in more:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            except OSError:
+                raise ClientGone from None
+            except PorticoError as error:
+                log.warning("an answer broke off: %s", error)
+                raise BrokenOff from error
+
+    async def _respond(self, send: Send, response: Response, only_headers: bool = False) -> None:
         headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
         # OSError is ASGI's word for a client that has gone; one that does not read is gone for us after the time of a
         # request.
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(self._timeout):
                 await send({"type": "http.response.start", "status": response.status, "headers": headers})
-                await send({"type": "http.response.body", "body": response.body})
+                await send({"type": "http.response.body", "body": b"" if only_headers else response.body})

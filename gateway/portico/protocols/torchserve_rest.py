@@ -4,7 +4,8 @@ The body goes to the handler as it comes, with its content type. Source: TorchSe
 frontend/server's InferenceRequestHandler.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from http import HTTPStatus
 
 from portico.codecs import json_values
@@ -32,20 +33,30 @@ class TorchServeRest:
 
     def endpoints(self) -> Iterable[Endpoint]:
         path = r"/predictions/(?P<model>[^/]+)(?:/(?P<version>[^/]+))?"
-        yield Endpoint("POST", path, self.predictions, render_error)
-        yield Endpoint("PUT", path, self.predictions, render_error)
+        for method in ("POST", "PUT", "GET"):
+            yield Endpoint(method, path, self.predictions, render_error)
         yield Endpoint("GET", "/ping", self.ping, render_error)
 
     async def predictions(self, request: Request) -> Response:
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
         content_type = request.header(b"content-type") or "application/octet-stream"
-        decoded = raw_request(request.body, content_type)
-        answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))
-        return Response(*_body(answer))
+        decoded = raw_request(request.body, content_type, request.query)
+        answers = self._dispatcher.stream(route, decoded, request.deadline, wants_fresh(request))
+        first = await anext(answers)
+        if first.response.partial:
+            return Response(*_body(first), more=_rest(answers))
+        await answers.aclose()
+        return Response(*_body(first))
 
     async def ping(self, request: Request) -> Response:
         """Answers as TorchServe's does; whether a model can answer is asked at `/v2/models/{model}/ready`."""
         return Response(json_values.render({"status": "Healthy"}))
+
+
+async def _rest(answers: AsyncGenerator[Answer]) -> AsyncGenerator[bytes]:
+    async with aclosing(answers):
+        async for answer in answers:
+            yield body_of(answer.response)
 
 
 def _body(answer: Answer) -> tuple[bytes, int, list[tuple[bytes, bytes]]]:

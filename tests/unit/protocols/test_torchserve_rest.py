@@ -134,7 +134,7 @@ async def test_ping(gateway: SampleGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "allow"), [("GET", "/predictions/digits", "POST, PUT"), ("POST", "/ping", "GET")]
+    ("method", "path", "allow"), [("DELETE", "/predictions/digits", "POST, PUT, GET"), ("POST", "/ping", "GET")]
 )
 async def test_wrong_methods(gateway: SampleGateway, method: str, path: str, allow: str) -> None:
     """Another method is 405 in TorchServe's form, with those that are allowed."""
