@@ -132,5 +132,5 @@ def test_an_output_is_not_a_content_type() -> None:
 
 
 def test_a_key_is_short_and_the_same_in_each_process() -> None:
-    """A key is 16 bytes that another process computes alike, and which changes only on purpose: all cached answers are lost then."""
+    """A key is 16 bytes that another process computes alike. It changes on purpose only: what was cached is lost."""
     assert cache_key(ROUTE, REQUEST).hex() == "9a925f123b32a749b358fdba8bc304c5"
