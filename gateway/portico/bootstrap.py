@@ -113,8 +113,16 @@ def run_controller(settings: ControllerSettings) -> int:
     return 0
 
 
+class _OneLine(logging.Formatter):
+    """Names of files and words of model servers go into the log, and must not be able to write lines of their own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class calls it that
+        text = super().formatMessage(record)
+        return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def log_to_stderr(level: str) -> None:
-    """One line per event on standard error, for the process that calls it."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    """One line per event on standard error, for the process that calls it; more only for tracebacks."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

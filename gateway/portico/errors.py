@@ -56,8 +56,10 @@ class ModelNotFound(NotFound):
         """
         names = list(known)
         name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-        close = get_close_matches(name, names, n=3, cutoff=0.6) or sorted(names)[:3]
+        close = get_close_matches(name, names, n=3, cutoff=0.6)
         hint = f" Did you mean {', '.join(close)}?" if close else " The model repository is empty."
+        if names and not close:
+            hint = f" There are {', '.join(sorted(names)[:3])}{' and others' if len(names) > 3 else ''}."
         return cls(f"Servable not found for request: Latest({name}). There is no model named '{name}'.{hint}")
 
 

@@ -190,7 +190,8 @@ class RouteTable:
             )
         if status.route is None:
             reason = status.reason or LOADING
-            raise ModelNotReady(f"Model '{name}' version {status.version} is {status.state.lower()}: {reason}")
+            which = f"Model '{name}' version {status.version}" if status.version else f"Model '{name}'"
+            raise ModelNotReady(f"{which} is {status.state.lower()}: {reason}")
         return status.route
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from portico.controller.fingerprint import open_file
-from portico.controller.rejected import Rejected
+from portico.controller.rejected import Rejected, Stopped, StopSign, never
 from portico.controller.scan import is_version
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -21,6 +21,11 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_MEMBERS = 100_000
 MAX_DIRECTORY_BYTES = 64 << 20
 MAX_UNPACKED_BYTES = 64 << 30
+PLAUSIBLE_BYTES, MAX_RATIO = 1 << 30, 100
+"""What unpacks to more than these bytes, and to more than so many times its size, is no model. Weights hardly shrink,
+and what is small here would fill the disk of the model server.
+"""
+CHUNK = 1 << 20
 _LONGEST_END = 56 + 20 + 22 + (1 << 16)
 """Bytes of the records at the end of a zip file, with the longest comment."""
 _IN_LARGE = 0xFFFFFFFF
@@ -29,26 +34,34 @@ DEFAULT_VERSION = "1.0"
 """TorchServe's version for an archive that names none (ModelManager.createModelArchive)."""
 
 
-def archive_version(path: Path) -> str:
+def archive_version(path: Path, stopped: StopSign = never) -> str:
     """The model version inside the archive at `path`, after everything that can be checked has been.
 
-    Raises Rejected with the reason for what TorchServe could not load, or should not; OSError if it cannot be read.
+    Raises Rejected with the reason for what TorchServe could not load, or should not; OSError if it cannot be read;
+    Stopped.
     """
     try:
         with open_file(path) as file:
             _check_directory(file)
             archive = zipfile.ZipFile(file)
             members = archive.infolist()
-            _check_size(members)
+            _check_size(members, os.fstat(file.fileno()).st_size)
             for member in members:
                 _check_name(member.filename)
             version = _check_manifest(_manifest(archive), {member.filename for member in members})
-            broken = archive.testzip()
+            for member in members:
+                _check_content(archive, member, stopped)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise Rejected(f"the archive is cut off or broken: {error}") from error
-    if broken is not None:
-        raise Rejected(f"the archive is cut off or broken: checksum of '{broken}'")
     return version
+
+
+def _check_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, stopped: StopSign) -> None:
+    """Raises BadZipFile where the checksum is wrong."""
+    with archive.open(member) as content:
+        while content.read(CHUNK):
+            if stopped():
+                raise Stopped
 
 
 def _check_directory(file: BinaryIO) -> None:
@@ -69,11 +82,14 @@ def _check_directory(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _check_size(members: list[zipfile.ZipInfo]) -> None:
+def _check_size(members: list[zipfile.ZipInfo], packed: int) -> None:
     if len(members) > MAX_MEMBERS:
         raise Rejected(f"the archive holds more than {MAX_MEMBERS} files")
-    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
-        raise Rejected(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise Rejected(f"the archive unpacks to {unpacked} bytes, and to more than {MAX_UNPACKED_BYTES} none may")
+    if unpacked > PLAUSIBLE_BYTES and unpacked > MAX_RATIO * packed:
+        raise Rejected(f"the archive unpacks to {unpacked} bytes, more than {MAX_RATIO} times its size: no model does")
 
 
 def _check_name(name: str) -> None:
@@ -110,6 +126,6 @@ def _check_manifest(model: dict[str, Any], members: set[str]) -> str:
             raise Rejected(f"{MANIFEST} has no text as its '{key}'")
         # "handler" is a file, "file.py:function", or the name of one of TorchServe's own handlers.
         file = name.partition(":")[0] if key == "handler" else name
-        if file not in members and (key != "handler" or file.endswith(".py")):
+        if file not in members and (key != "handler" or file.endswith(".py") or "/" in file):
             raise Rejected(f"{MANIFEST} names the {key} '{file}', which is not in the archive")
     return version

@@ -20,6 +20,9 @@ CHANGES = CounterMetric("portico_model_changes", "Changes of what is served.", [
 PHASES = Histogram("portico_swap_seconds", "From the last file written to the route.", ["phase"], buckets=_BUCKETS)
 VERSIONS = Gauge("portico_model_versions", "Versions of models in the listing.", ["state"])
 
+AGAIN = 5.0
+"""Seconds after its files were judged when a load can no longer have been begun because of them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -29,12 +32,14 @@ class Journal:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
-    def published(self, old: RouteTable, new: RouteTable, inventory: Inventory, loaded: Mapping[str, float]) -> None:
-        """`new` has taken the place of `old`. `loaded` says when each servable was loaded, by its name."""
+    def published(
+        self, old: RouteTable, new: RouteTable, inventory: Inventory, loaded: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """`new` has taken the place of `old`. `loaded` says when the last load of each servable began and ended."""
         now = self._clock()
 
         def timed(model: str, servable: str) -> Swap | None:
-            return _swap(inventory.models.get(model), servable, loaded.get(servable, 0.0), now)
+            return _swap(inventory.models.get(model), servable, loaded.get(servable, (0.0, 0.0)), now)
 
         for change in changes(old, new, timed):
             _log.info("%s", change)
@@ -46,12 +51,17 @@ class Journal:
             VERSIONS.labels(state.lower()).set(states[state])
 
 
-def _swap(files: ModelFiles | None, servable: str, loaded: float, now: float) -> Swap | None:
+def _swap(files: ModelFiles | None, servable: str, load: tuple[float, float], now: float) -> Swap | None:
     """How long it took; None where no files tell of a beginning."""
+    began, loaded = load
     if files is None:
         return None
+    since, settled, judged = files.since, files.settled, files.settled
     for found in files.versions:
         # Files that were judged before the last change are not what changed: another version was, or the policy.
         if found.servable and found.servable.name == servable and found.judged >= files.since:
-            return Swap.of_times(found.since, found.settled, found.judged, loaded, now)
-    return Swap.of_times(files.since, files.settled, files.settled, loaded, now)
+            since, settled, judged = found.since, found.settled, found.judged
+    if began > judged + AGAIN:
+        # No files brought it about: a replica came back, or what had failed was tried again.
+        since = settled = judged = began
+    return Swap.of_times(since, settled, judged, loaded, now)

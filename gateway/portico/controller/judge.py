@@ -13,7 +13,7 @@ from portico.controller.fingerprint import fingerprint
 from portico.controller.inventory import FoundPolicy, FoundVersion
 from portico.controller.policy import Policy
 from portico.controller.policy_file import read_policy
-from portico.controller.rejected import Rejected, printable, reason
+from portico.controller.rejected import Rejected, Stopped, StopSign, never, printable, reason
 from portico.controller.saved_model import check_saved_model
 from portico.routing import Server
 
@@ -47,8 +47,8 @@ class JudgedPolicy:
     passing: bool = False
 
 
-def judge(root: Path, found: FoundVersion) -> Judgement:
-    """Whatever is wrong with the files of one version becomes its problem."""
+def judge(root: Path, found: FoundVersion, stopped: StopSign = never) -> Judgement:
+    """Whatever is wrong with the files of one version becomes its problem. Raises Stopped."""
     path = root / found.path
     served = digest = problem = ""
     try:
@@ -56,10 +56,12 @@ def judge(root: Path, found: FoundVersion) -> Judgement:
             check_saved_model(path, found.files)
             served = found.version
         else:
-            served = archive_version(path)
-        digest = fingerprint(path, found.files)
+            served = archive_version(path, stopped)
+        digest = fingerprint(path, found.files, stopped)
     except (OSError, Rejected) as error:
         problem = reason(error)
+    except Stopped:
+        raise
     except Exception as error:
         # Files are untrusted, and the libraries that read them raise what they like.
         _log.exception("%s cannot be judged", found.path)

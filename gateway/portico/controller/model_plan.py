@@ -11,6 +11,7 @@ from portico.controller.servable import Servable, version_key
 from portico.routing import Model, Route, Server, State, Version
 
 _CHANGING = "its files are still changing"
+_CHECKING = "its files are being checked"
 _GONE = "its files are gone, and no other version is ready"
 _STILL_SERVES = "what was loaded before still serves"
 _NAMED = "the model's policy names this version, and it does not lie in the repository"
@@ -99,7 +100,7 @@ class ModelPlan:
         superseded = self._superseded()
         for found in self.versions:
             name = found.version
-            trouble = found.problem or ("" if found.servable else _CHANGING)
+            trouble = found.problem or ("" if found.servable else _CHECKING if found.settled else _CHANGING)
             if name in self.wanted:
                 versions[name] = self._wanted(self.wanted[name])
             elif name in self.current and (name in self.kept or not superseded):

@@ -27,7 +27,8 @@ was really published. So a controller may die between any two steps, and the nex
 
 The *rotation* of a server are the replicas that take calls: those that have everything that the table in force routes
 to. One that restarted, or was added, catches up outside of it, and no flip waits for it. What enters has what the next
-table routes to as well, so it does not matter which of the two is published first.
+table routes to as well, so it does not matter which of the two is published first. What is routed to and does not lie
+there any more, because broken files took its place, cannot be caught up with, and keeps no replica out.
 
 A replica that cannot be reached has no voice: it blocks nothing, and nothing is unloaded from it. If no replica of a
 server can be reached, its routes stay and are marked unavailable, and the rotation stays as it is. If replicas answer,
@@ -87,7 +88,10 @@ def plan(
     `memory`, if the same one is given each time, spares the work for models about which there is nothing new; the
     result is the same without it.
     """
-    in_force = _names(published)
+    lying = {
+        version.servable.name for files in inventory.models.values() for version in files.versions if version.servable
+    }
+    in_force = _names(published, lying)
     able = {server: fleet.having(in_force.get(server, set())) for server, fleet in fleets.items()}
     steps = (memory or Memory()).steps(inventory, able, published)
     models = {name: step.model for name, step in steps.items()}
@@ -98,7 +102,7 @@ def plan(
         table = RouteTable(table.models, published.revision + 1)
     used = {route.servable for each in (published, table) for route in routes(each)} | needed.keys()
     actions: list[Load | Unload] = [*_loads(needed.values(), fleets), *_unloads(used, drained, fleets)]
-    return Plan(tuple(actions), _rotation(able, _names(table)), table)
+    return Plan(tuple(actions), _rotation(able, _names(table, lying)), table)
 
 
 def routes(table: RouteTable) -> Iterable[Route]:
@@ -106,10 +110,12 @@ def routes(table: RouteTable) -> Iterable[Route]:
     return (version.route for model in table.models.values() for version in model.versions.values() if version.route)
 
 
-def _names(table: RouteTable) -> dict[Server, set[str]]:
+def _names(table: RouteTable, lying: Collection[str]) -> dict[Server, set[str]]:
+    """The servables of each server that the table routes to, those of them that can be loaded."""
     names: dict[Server, set[str]] = {}
     for route in routes(table):
-        names.setdefault(route.server, set()).add(route.servable)
+        if route.servable in lying:
+            names.setdefault(route.server, set()).add(route.servable)
     return names
 
 

@@ -3,10 +3,24 @@ files; `scan` and `repository` turn it into problems of models and versions.
 """
 
 import os
+from collections.abc import Callable
 
 
 class Rejected(Exception):
     """Something in the repository cannot be what it seems to be; the message is the reason shown to the user."""
+
+
+class Stopped(Exception):
+    """Nobody wants to know any more what is read: the files have changed, or are gone."""
+
+
+StopSign = Callable[[], bool]
+"""Asked between two pieces of a file whether to stop."""
+
+
+def never() -> bool:
+    """The stop sign that lets everything be read to its end."""
+    return False
 
 
 def reason(error: OSError | Rejected) -> str:
@@ -18,5 +32,6 @@ def reason(error: OSError | Rejected) -> str:
 
 
 def printable(text: str) -> str:
-    """File names may be no text at all; JSON must be."""
-    return text.encode(errors="backslashreplace").decode()
+    """File names may be no text at all, or hold line feeds and worse; JSON, logs and terminals must not."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,14 +4,16 @@ and each file is read once per change.
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from portico.controller.inventory import FileStamp, Inventory, Listing, ModelFiles, VersionFiles
+from portico.controller.inventory import FileStamp, FoundVersion, Inventory, Listing, ModelFiles, VersionFiles
 from portico.controller.judge import JudgedPolicy, Judgement, judge, judge_policy, named
 from portico.controller.policy import Policy
 from portico.controller.recheck import Recheck
@@ -28,8 +30,18 @@ PATIENCE = 0.2
 """Seconds that a look waits for files that it begins to read; what takes longer is in a later look."""
 
 _Key = tuple[str, tuple[FileStamp, ...]]
-_Found = TypeVar("_Found")
 _Result = TypeVar("_Result")
+
+
+class _Judging(NamedTuple):
+    """A judgement that is made; `stop` ends it before it is."""
+
+    future: asyncio.Future[Judgement]
+    stop: threading.Event
+
+    def give_up(self) -> None:
+        self.future.cancel()
+        self.stop.set()
 
 
 @dataclass(slots=True)
@@ -42,7 +54,9 @@ class _Model:
     seen: SeenModel | None = None
     policy: Policy | None = None
     warmup: str = ""
-    judging: dict[_Key, asyncio.Future[Judgement]] = field(default_factory=dict)
+    warmup_stamp: tuple[int, ...] = ()
+    warmup_since: float = 0.0
+    judging: dict[_Key, _Judging] = field(default_factory=dict)
     reading: tuple[_Key, asyncio.Future[JudgedPolicy]] | None = None
     files: ModelFiles | None = None
     final: bool = False
@@ -87,15 +101,20 @@ class Repository:
         self._listing = await asyncio.to_thread(scan, self._root, self._listing, self._recheck)
         seen = self._settler.observe(self._listing, started, time.time(), arrived)
         changed = self._follow(seen)
+        changed += [
+            name for name, model in self._models.items() if model.warmup and self._warmup_is_new(model, started)
+        ]
         await self._be_patient()
-        for name in changed:
+        for name in dict.fromkeys(changed):
             model = self._models[name]
             model.files, model.final = self._files(seen[name], model)
         self._looked = True
         return Inventory({name: files for name in seen if (files := self._models[name].files)})
 
     def close(self) -> None:
-        """Stops reading; a file that is being read is read to its end."""
+        """Stops reading."""
+        for judging in (judging for model in self._models.values() for judging in model.judging.values()):
+            judging.give_up()
         for pool in (self._readers, self._large):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -114,28 +133,43 @@ class Repository:
                 changed.append(name)
         return changed
 
+    def _warmup_is_new(self, model: _Model, now: float) -> bool:
+        """Whether the file of warm-up requests was edited, which no scan looks at: what failed on it is tried again."""
+        before = model.warmup_stamp
+        try:
+            found = os.stat(self._root / model.warmup)
+            model.warmup_stamp = found.st_size, found.st_mtime_ns, found.st_ino
+        except OSError:
+            model.warmup_stamp = ()
+        if model.warmup_stamp == before:
+            return False
+        model.warmup_since = now if before else 0.0
+        return True
+
     def _judge(self, model: _Model, seen: SeenModel) -> None:
         before, model.judging = model.judging, {}
         for version in seen.versions:
             found = version.found
             if version.settled and not found.problem:
                 key = (found.path, found.files)
-                model.judging[key] = before.pop(key) if key in before else self._begin(found.files, judge, found)
-        for future in before.values():
-            future.cancel()
+                model.judging[key] = before.pop(key) if key in before else self._begin_judging(found)
+        for judging in before.values():
+            judging.give_up()
         policy = seen.policy
         if policy is None or policy.problem or not seen.policy_settled:
             return
         key = (policy.path, policy.files)
         known = model.reading[1] if model.reading and model.reading[0] == key else None
         if known is None or (known.done() and known.result().passing):
-            model.reading = key, self._begin(policy.files, judge_policy, policy)
+            model.reading = key, self._begin(policy.files, partial(judge_policy, self._root, policy))
 
-    def _begin(
-        self, files: Iterable[FileStamp], read: Callable[[Path, _Found], _Result], found: _Found
-    ) -> asyncio.Future[_Result]:
+    def _begin_judging(self, found: FoundVersion) -> _Judging:
+        stop = threading.Event()
+        return _Judging(self._begin(found.files, partial(judge, self._root, found, stop.is_set)), stop)
+
+    def _begin(self, files: Iterable[FileStamp], read: Callable[[], _Result]) -> asyncio.Future[_Result]:
         pool = self._large if sum(size for _, size, *_ in files) > LARGE else self._readers
-        future = asyncio.get_running_loop().run_in_executor(pool, read, self._root, found)
+        future = asyncio.get_running_loop().run_in_executor(pool, read)
         self._begun.append(future)
         return future
 
@@ -151,9 +185,9 @@ class Repository:
         servers = {version.found.server for version in seen.versions if version.found.path}
         server = servers.pop() if len(servers) == 1 else None
         problem, final = self._read_policy(seen, model, server)
-        versions = [self._version(seen.name, version, model) for version in seen.versions]
+        versions = [self._version(seen.name, version, model, bool(problem)) for version in seen.versions]
         versions.sort(key=lambda version: version_key(version.version))
-        final = final and all(future.done() for future in model.judging.values())
+        final = final and all(judging.future.done() for judging in model.judging.values())
         problem, policy = seen.problem or problem, model.policy or Policy()
         found = ModelFiles(seen.name, server, tuple(versions), problem, policy, seen.since, seen.settled_at)
         return found, final
@@ -179,19 +213,21 @@ class Repository:
             model.policy, model.warmup = judged.policy, judged.warmup
         return unfit and named(name, unfit), True
 
-    def _version(self, name: str, seen: SeenVersion, model: _Model) -> VersionFiles:
-        found, since, settled = seen.found, seen.since, seen.settled_at
+    def _version(self, name: str, seen: SeenVersion, model: _Model, troubled: bool) -> VersionFiles:
+        found, since, settled = seen.found, max(seen.since, model.warmup_since), seen.settled_at
         if seen.settled and found.problem:
             return VersionFiles(found.version, None, found.problem, since, settled)
-        future = model.judging.get((found.path, found.files))
-        if not seen.settled or future is None or not future.done():
+        judging = model.judging.get((found.path, found.files))
+        if not seen.settled or judging is None or not judging.future.done():
             return VersionFiles(found.version, since=since, settled=settled)
-        judged = future.result()
+        judged = judging.future.result()
         if judged.problem:
             return VersionFiles(judged.version, None, judged.problem, since, settled, judged.ended)
-        if model.policy is None:
+        if model.policy is None and not troubled:
             return VersionFiles(judged.version, None, "", since, settled, judged.ended)
-        options = model.policy.options if found.server is Server.TORCHSERVE else LoadOptions()
+        # With a policy that cannot be read nothing is loaded anew; what served without options is found again.
+        policy = model.policy or Policy()
+        options = policy.options if found.server is Server.TORCHSERVE else LoadOptions()
         servable = Servable.of_files(
             name,
             judged.version,
@@ -201,6 +237,6 @@ class Repository:
             judged.fingerprint,
             options,
             model.warmup,
-            model.policy.calls,
+            policy.calls,
         )
         return VersionFiles(judged.version, servable, "", since, settled, judged.ended)

@@ -62,7 +62,8 @@ class Survey:
             async with asyncio.timeout(REPORT_TIMEOUT):
                 report = await loader.report(address, [known[name] for name in known.keys() & routed])
         except (LoaderError, TimeoutError) as error:
-            self._troubles.tell(address, f"{loader.server} at {address}: {error or 'no answer in time'}")
+            reason = str(error) or f"no answer from {address} in time"
+            self._troubles.tell(address, f"{loader.server.display_name}: {reason}")
             self._work.forget(address)
             return None
         except Exception:

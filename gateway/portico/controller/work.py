@@ -45,8 +45,8 @@ class Work:
         self._tasks: dict[Key, tuple[asyncio.Task[None], LoadState]] = {}
         self._paused: dict[Key, float] = {}
         self._warmed: dict[str, set[str]] = {}
-        self.loaded: dict[str, float] = {}
-        """When each servable was last loaded into a replica, by its name."""
+        self.loaded: dict[str, tuple[float, float]] = {}
+        """When the last load of each servable into a replica began and ended, by its name."""
 
     def start(self, action: Load | Unload) -> None:
         """Begins with it, unless it is under way, or failed a short while ago."""
@@ -123,7 +123,7 @@ class Work:
             _log.exception("%s: failed: %s", where, error)
             return
         self._failures.clear(key)
-        self.loaded[servable.name] = self._clock()
+        self.loaded[servable.name] = started, self._clock()
         _log.info("%s: loaded as %s in %.2f s", where, servable.name, self._clock() - started)
 
     async def _warm_up(self, action: Load) -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from portico.controller import archive
 from portico.controller.archive import archive_version
 from portico.controller.fingerprint import fingerprint
-from portico.controller.inventory import FileStamp
-from portico.controller.rejected import Rejected
+from portico.controller.inventory import FileStamp, FoundVersion
+from portico.controller.judge import judge
+from portico.controller.rejected import Rejected, Stopped
 from portico.controller.saved_model import INDEX, check_saved_model
 from portico.controller.servable import Servable, is_generated, version_key
 from portico.controller.tensor_bundle import Broken, read_index
@@ -84,6 +85,7 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path: Path, name: str)
     [
         ({**MODEL, "serializedFile": "other.pt"}, "serializedFile 'other.pt', which is not in the archive"),
         ({**MODEL, "handler": "missing.py"}, "handler 'missing.py'"),
+        ({**MODEL, "handler": "../../etc/passwd:run"}, "handler '../../etc/passwd'"),
         ({**MODEL, "modelFile": 3}, "no text as its 'modelFile'"),
         ({**MODEL, "modelVersion": "../1"}, "model version"),
         ({**MODEL, "modelVersion": 1}, "model version"),
@@ -131,8 +133,31 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     """The size that an archive says it has is judged before any of it is unpacked."""
     path = pack(tmp_path / "a.mar")
     monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(Rejected, match="unpacks to more than 1000 bytes"):
+    with pytest.raises(Rejected, match="more than 1000 none may"):
         archive_version(path)
+
+
+def test_an_archive_that_is_small_and_unpacks_to_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would fill the model server's disk from a few bytes is no model; small files may shrink as they like."""
+    path = pack(tmp_path / "a.mar", files={**FILES, "zeros.bin": bytes(4 << 20)})
+    assert archive_version(path) == "2.1"
+    monkeypatch.setattr(archive, "PLAUSIBLE_BYTES", 1 << 20)
+    with pytest.raises(Rejected, match="more than 100 times its size"):
+        archive_version(path)
+
+
+def test_reading_stops_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    """A large file that was deleted or changed does not hold up the others until its end."""
+    path = pack(tmp_path / "a.mar")
+    with pytest.raises(Stopped):
+        archive_version(path, lambda: True)
+    with pytest.raises(Stopped):
+        fingerprint(path, stamps(""), lambda: True)
+    asked: list[bool] = []
+    with pytest.raises(Stopped):
+        judge(tmp_path, FoundVersion("", Server.TORCHSERVE, "a.mar", tuple(stamps(""))), lambda: not asked.append(True))
 
 
 GRAPH = b"\x08\x01\x12\x05graph"

@@ -16,6 +16,7 @@ from portico.controller import repository as module
 from portico.controller.inventory import FoundVersion, Inventory, ModelFiles, VersionFiles
 from portico.controller.judge import Judgement
 from portico.controller.policy import Policy
+from portico.controller.rejected import Stopped
 from portico.controller.repository import Repository
 from portico.routing import Server
 
@@ -106,7 +107,7 @@ async def test_a_broken_archive_is_a_problem_of_its_own(root: Path, repository: 
 async def test_a_file_that_cannot_be_opened_is_a_problem(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system says is what the listing says."""
 
-    def refuse(path: Path, files: object) -> str:
+    def refuse(path: Path, files: object, stopped: object) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(judging, "fingerprint", refuse)
@@ -121,11 +122,11 @@ async def test_files_that_take_long_to_read_hold_nothing_up(root: Path, monkeypa
     """A look ends without them, and the loop is woken when they have been read. Each is read once."""
     gate, judged, woken = threading.Event(), [], asyncio.Event()
 
-    def judge(root: Path, found: FoundVersion) -> Judgement:
+    def judge(root: Path, found: FoundVersion, stopped: Callable[[], bool]) -> Judgement:
         judged.append(found.path)
         if found.path == "big/1":
             gate.wait(60)
-        return original(root, found)
+        return original(root, found, stopped)
 
     original = module.judge
     monkeypatch.setattr(module, "judge", judge)
@@ -333,10 +334,10 @@ async def test_large_files_do_not_hold_up_small_ones(root: Path, monkeypatch: py
     gate = threading.Event()
     original = module.judge
 
-    def judge(root: Path, found: FoundVersion) -> Judgement:
+    def judge(root: Path, found: FoundVersion, stopped: Callable[[], bool]) -> Judgement:
         if found.path.startswith("large"):
             gate.wait(60)
-        return original(root, found)
+        return original(root, found, stopped)
 
     monkeypatch.setattr(module, "judge", judge)
     monkeypatch.setattr(module, "PATIENCE", 0.01)
@@ -349,4 +350,50 @@ async def test_large_files_do_not_hold_up_small_ones(root: Path, monkeypatch: py
     assert whole(await look_until(repository, "small", whole))
     gate.set()
     assert whole(await look_until(repository, "large3", whole))
+    repository.close()
+
+
+async def test_what_is_deleted_is_not_read_on(
+    root: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a large file ends when the file is gone, so that it holds up no other."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def read_for_ever(_: Path, found: FoundVersion, stopped: Callable[[], bool]) -> Judgement:
+        begun.set()
+        while not stopped():
+            time.sleep(0.001)
+        ended.set()
+        raise Stopped
+
+    monkeypatch.setattr(module, "judge", read_for_ever)
+    put_archive(root / "digits.mar")
+    while not begun.is_set():
+        await repository.look()
+    (root / "digits.mar").unlink()
+    while not ended.is_set():
+        await repository.look()
+
+
+async def test_an_edited_warm_up_file_is_new(root: Path, repository: Repository) -> None:
+    """What failed on its requests is tried again at once; its name stays, since the model is the same."""
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"warmup: warm.jsonl\n")
+    put(root / "iris/warm.jsonl", b"wrong")
+    before = await look_until(repository, "iris", whole)
+    assert (await look_until(repository, "iris", whole)).versions[0].since == before.versions[0].since
+    put(root / "iris/warm.jsonl", b"right enough")
+    after = await look_until(repository, "iris", lambda files: files.versions[0].since > before.versions[0].since)
+    assert after.versions[0].servable == before.versions[0].servable
+
+
+async def test_a_broken_policy_at_the_start_hides_no_files(root: Path) -> None:
+    """A controller that finds a policy it cannot read still knows which files serve, to load them into a replica that
+    has lost them.
+    """
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"lables: {}\n")
+    repository = Repository(root, SETTLE, lambda: None)
+    found = await look_until(repository, "iris", lambda files: bool(files.problem) and files.versions[0].servable)
+    assert "did you mean 'labels'" in found.problem
     repository.close()
