@@ -52,6 +52,7 @@ lock:  ## Pin the newest versions that the requirements allow
 	$(LOCK) --python-version 3.12 --no-deps gateway/requirements-programs.in -o gateway/requirements-programs.lock
 	$(LOCK) --python-version 3.11 --override tf-serving/requirements-override.in tf-serving/requirements.in \
 	    -o tf-serving/requirements.lock
+	$(LOCK) --python-version 3.11 tests/stack/clients/requirements.in -o tests/stack/clients/requirements.lock
 	$(DEV)/python torchserve/lock.py
 
 LOCK = $(DEV)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header

@@ -99,12 +99,13 @@ class Exchange:
         self._eager = eager
         self._gone = asyncio.Event()
         self.answer = Answer()
+        path, _, query = path.partition("?")
         self.scope: Event = {
             "type": "http",
             "method": method,
             "path": unquote(path),
             "raw_path": path.encode("ascii"),
-            "query_string": b"",
+            "query_string": query.encode("ascii"),
             "headers": list(headers),
         }
 
@@ -145,10 +146,13 @@ def _is_chunks(body: Any) -> bool:
     return isinstance(body, list) and bool(body) and all(isinstance(chunk, bytes) for chunk in body)
 
 
-def grpc_exchange(method: str, message: bytes, metadata: Headers = (), *, eager: bool = False) -> Exchange:
-    """A gRPC call of "/package.Service/Method", ready to run."""
+def grpc_exchange(
+    method: str, message: bytes | Iterable[bytes], metadata: Headers = (), *, eager: bool = False
+) -> Exchange:
+    """A gRPC call of "/package.Service/Method" with one message or several, ready to run."""
     headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), *metadata]
-    return Exchange("POST", method, b"\0" + len(message).to_bytes(4, "big") + message, headers, eager)
+    messages = [message] if isinstance(message, bytes) else message
+    return Exchange("POST", method, [b"\0" + len(one).to_bytes(4, "big") + one for one in messages], headers, eager)
 
 
 async def grpc_call(app: App, method: str, message: bytes, metadata: Headers = ()) -> Answer:

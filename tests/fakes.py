@@ -4,6 +4,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 
 from portico.errors import DeadlineExceeded, ServableLost, Unavailable
@@ -44,23 +45,33 @@ class FakeBackend:
         self._answering.set()
 
     async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
+        response = await self._asked(route, request, timeout)
+        pieces = _pieces(response)
+        return response if pieces is None else _body(b"".join(pieces), response.content_type)
+
+    async def stream(
+        self, route: Route, request: InferenceRequest, timeout: float
+    ) -> AsyncGenerator[InferenceResponse]:
+        """A model's output called "pieces", BYTES, is given element by element; anything else whole.
+
+        Each further piece is waited for like an answer: `hang` and `go_down` hold between them.
+        """
+        response = await self._asked(route, request, timeout)
+        pieces = _pieces(response)
+        if pieces is None:
+            yield response
+            return
+        for piece in pieces:
+            await self._reached(timeout)
+            yield replace(_body(piece, response.content_type), partial=True)
+
+    async def _asked(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
         self.calls.append((route, request, timeout))
         await self._reached(timeout)
         model = self.servables.get(route.servable)
         if model is None:
             raise ServableLost("The fake model server was restarted. Try again in a few seconds.")
         return model(request)
-
-    async def stream(
-        self, route: Route, request: InferenceRequest, timeout: float
-    ) -> AsyncGenerator[InferenceResponse]:
-        """A model's output called "pieces", BYTES, is given element by element; anything else whole."""
-        response = await self.infer(route, request, timeout)
-        if [output.name for output in response.outputs] != ["pieces"]:
-            yield response
-            return
-        for piece in unpack_bytes(response.outputs[0].data):
-            yield InferenceResponse((Tensor("body", "BYTES", (1,), pack_bytes([piece])),), "", partial=True)
 
     async def ping(self, timeout: float) -> None:
         try:
@@ -79,6 +90,21 @@ class FakeBackend:
             raise
         if self._down:
             raise Unavailable("The fake model server cannot be reached now.")
+
+
+def in_pieces(*pieces: bytes) -> InferenceResponse:
+    """What a fake model returns to answer in these pieces."""
+    return InferenceResponse((Tensor("pieces", "BYTES", (len(pieces),), pack_bytes(pieces)),))
+
+
+def _pieces(response: InferenceResponse) -> list[bytes] | None:
+    if [output.name for output in response.outputs] != ["pieces"]:
+        return None
+    return list(unpack_bytes(response.outputs[0].data))
+
+
+def _body(body: bytes, content_type: str) -> InferenceResponse:
+    return InferenceResponse((Tensor("body", "BYTES", (1,), pack_bytes([body])),), content_type)
 
 
 class FakeCache:

@@ -28,10 +28,13 @@ def lying(*servables: Servable) -> Inventory:
 
 @dataclass
 class FakeReplica:
-    """One process of a model server. `broken` says why a servable cannot be loaded, `hold` what a load waits for."""
+    """One process of a model server. `broken` says why a servable cannot be loaded, `stuck` why it cannot be unloaded,
+    `hold` what a load waits for.
+    """
 
     loaded: dict[str, Status] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    stuck: dict[str, str] = field(default_factory=dict)
     reachable: bool = True
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -73,7 +76,10 @@ class FakeLoader:
     async def unload(self, address: str, name: str) -> None:
         self.calls.append(("unload", address, name))
         await asyncio.sleep(0)
-        self._replica(address).loaded.pop(name, None)
+        replica = self._replica(address)
+        if name in replica.stuck:
+            raise LoaderError(replica.stuck[name])
+        replica.loaded.pop(name, None)
 
     async def close(self) -> None:
         return None
@@ -145,15 +151,17 @@ class FakeLinks:
 
 
 class FakeRepository:
-    """Implements the reconciler's `Repository`: what lies there is what the test says."""
+    """Implements the reconciler's `Repository`: what lies there is what the test says. Counts the looks."""
 
     next_look: float | None = None
 
     def __init__(self, inventory: Inventory | None = None) -> None:
         self.inventory = inventory or Inventory()
         self.readable = True
+        self.looks = 0
 
     async def look(self) -> Inventory:
+        self.looks += 1
         if not self.readable:
             raise OSError("no such folder")
         return self.inventory

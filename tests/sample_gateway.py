@@ -171,7 +171,7 @@ class SampleGateway:
         backends = {Server.TF_SERVING: self.tf_serving, Server.TORCHSERVE: self.torchserve}
         settings = GatewaySettings(max_message_bytes=LIMIT, request_timeout=timeout)
         dispatcher = Dispatcher(self.routes, backends, self.cache)
-        self.grpc_edge, self.rest_edge = _edges(settings, dispatcher, nothing_here)
+        self.grpc_edge, self.rest_edge = _edges(settings, dispatcher, self.routes, nothing_here)
 
     async def rest(self, method: str, path: str, body: Any = b"", headers: Headers = ()) -> Answer:
         """One REST call; a body that is no bytes is sent as JSON."""

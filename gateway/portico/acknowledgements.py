@@ -38,6 +38,9 @@ class Acknowledgement:
     beat: int = 0
 
 
+GOODBYE = Acknowledgement(-1, frozenset(), -1)
+"""What a gateway says at its end; one that merely vanished may have been lost by Redis."""
+
 _FIELD = TypeAdapter(Acknowledgement)
 
 
@@ -61,7 +64,7 @@ class Acknowledgements:
                 await task
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(TIMEOUT):
-                    await self._redis.hdel(HASH, name)
+                    await self._redis.hset(HASH, name, _FIELD.dump_json(GOODBYE))
 
     async def _tell(self, name: str, routes: LiveRoutes) -> None:
         told, beat, looks = None, 0, 0
@@ -73,8 +76,8 @@ class Acknowledgements:
                 try:
                     await self._redis.hset(HASH, name, _FIELD.dump_json(Acknowledgement(*now, beat)))
                     told = now
-                except (RedisError, OSError) as error:
-                    _log.debug("the controller is not told, Redis cannot be reached: %s", error)
+                except Exception as error:  # whatever it is, telling must go on
+                    _log.debug("the controller is not told: %s", error)
             await asyncio.sleep(LOOK)
 
     async def all(self) -> Mapping[str, Acknowledgement]:

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from portico import __version__
 from portico.acknowledgements import Acknowledgements
 from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
@@ -25,11 +24,16 @@ from portico.edges.operations import operations
 from portico.edges.pyvoy import ignore_late_answers
 from portico.edges.rest import RestEdge
 from portico.ports import Backend
+from portico.protocols.documentation.endpoints import Documentation
+from portico.protocols.health_grpc import HealthGrpc
 from portico.protocols.listing import Listing
+from portico.protocols.open_inference_grpc import OpenInferenceGrpc
 from portico.protocols.open_inference_rest import OpenInferenceRest
+from portico.protocols.reflection_grpc import ReflectionGrpc
 from portico.protocols.tf_serving_grpc import TFServingGrpc
 from portico.protocols.tf_serving_rest import TFServingRest
 from portico.protocols.torchserve_grpc import TorchServeGrpc
+from portico.protocols.torchserve_models import TorchServeModels
 from portico.protocols.torchserve_rest import TorchServeRest
 from portico.routing import LiveRoutes, Server
 from portico.settings import ControllerSettings, GatewaySettings
@@ -56,7 +60,7 @@ async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, A
         await stack.enter_async_context(Backplane(redis).following(routes.replace))
         await stack.enter_async_context(Acknowledgements(redis).telling(routes))
         dispatcher = Dispatcher(routes, backends, cache)
-        yield _edges(settings, dispatcher, operations(routes, backends, __version__))
+        yield _edges(settings, dispatcher, routes, operations(routes, backends))
 
 
 async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> dict[Server, Backend]:
@@ -85,13 +89,24 @@ def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
     return cache
 
 
-def _edges(settings: GatewaySettings, dispatcher: Dispatcher, fallback: App) -> tuple[App, App]:
+def _edges(settings: GatewaySettings, dispatcher: Dispatcher, routes: LiveRoutes, fallback: App) -> tuple[App, App]:
     """(gRPC edge, REST edge). A new protocol is one file in `protocols/` and one line here."""
     limit, timeout = settings.max_message_bytes, settings.request_timeout
-    rest = (OpenInferenceRest(dispatcher), TFServingRest(dispatcher), TorchServeRest(dispatcher), Listing(dispatcher))
-    grpc = (TFServingGrpc(dispatcher), TorchServeGrpc(dispatcher))
+    rest = (
+        OpenInferenceRest(dispatcher),
+        TFServingRest(dispatcher),
+        TorchServeRest(dispatcher),
+        TorchServeModels(dispatcher),
+        Listing(dispatcher),
+        Documentation(dispatcher),
+    )
+    grpc = (OpenInferenceGrpc(dispatcher, timeout), TFServingGrpc(dispatcher), TorchServeGrpc(dispatcher))
+    methods = [method for protocol in grpc for method in protocol.methods()]
+    services = sorted({method.service for method in methods})
+    methods += HealthGrpc(routes, services).methods()
+    methods += ReflectionGrpc(sorted({method.service for method in methods})).methods()
     return (
-        GrpcEdge([method for protocol in grpc for method in protocol.methods()], limit, timeout),
+        GrpcEdge(methods, limit, timeout),
         RestEdge([endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, limit, timeout),
     )
 

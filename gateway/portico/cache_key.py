@@ -8,8 +8,8 @@ from portico.routing import DEFAULT_SIGNATURE, Route, Wire
 
 def cache_key(route: Route, request: InferenceRequest) -> bytes:
     """16 bytes of BLAKE2b over length-prefixed fields: model, resolved version, fingerprint of the loaded files,
-    signature, form, task, content type, query and wire, requested outputs, and each input's name, datatype, shape and
-    bytes, by name.
+    signature, form, task, content type, URL path and wire, requested outputs, and each input's name, datatype, shape
+    and bytes, by name.
 
     Lengths are written before fields, so that no two different requests spell the same bytes. Neither the request's id
     nor the protocol it came by is part of it.
@@ -20,7 +20,7 @@ def cache_key(route: Route, request: InferenceRequest) -> bytes:
     # What a handler is asked depends on the wire where tensors are to be put into a form for it.
     wire = [route.policy.wire] if request.form is Form.TENSORS and route.policy.wire is not Wire.AUTO else []
     task = "explain" if request.explain else "predict"
-    digest.update(_fields([request.form, task, request.content_type, request.query, *wire]))
+    digest.update(_fields([request.form, task, request.content_type, request.url_path, *wire]))
     # A model without signatures answers with all it has; which outputs are wanted is seen to afterwards.
     digest.update(_fields(sorted(request.outputs) if route.signatures else []))
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):

@@ -21,6 +21,10 @@ LOST_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds between the attempts to call a model that a replica has lost, until the controller has seen to it."""
 
 
+PLAIN = 200
+"""Status of an answer of which there is nothing to tell but its outputs."""
+
+
 class CacheStatus(StrEnum):
     """What the cache had to do with an answer, as the `x-cache` header says it."""
 
@@ -85,7 +89,7 @@ class Dispatcher:
         status = CacheStatus.BYPASS if key is None else CacheStatus.MISS
         async with aclosing(self._pieces(route, request, deadline)) as pieces:
             async for asked, response in pieces:
-                if key is not None and not response.partial:
+                if key is not None:
                     await self._keep(key, route, asked, request, response)
                 yield Answer(asked, response, CacheStatus.BYPASS if response.partial else status)
 
@@ -106,6 +110,8 @@ class Dispatcher:
     ) -> None:
         """Stores an answer under the route that gave it, which may be another than the one in the key."""
         assert self._cache is not None
+        if response.partial or response.status != PLAIN:
+            return
         if asked is not route:
             key = cache_key(asked, request)
         await self._cache.put(key, response, route.policy.cache_ttl)

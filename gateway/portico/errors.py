@@ -20,6 +20,7 @@ The message of each is written for the client: what was wrong, what was given, w
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 LONGEST_MESSAGE = 1500
@@ -28,8 +29,24 @@ LONGEST_NAME = 127
 """Characters of a model's name."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandlerAnswer:
+    """How a TorchServe handler answered in place of a prediction: the HTTP status of its choice and, where it wrote one
+    itself, the body with its content type.
+    """
+
+    status: int
+    content_type: str = ""
+    body: bytes | None = None
+
+
 class PorticoError(Exception):
-    """Root of the tree. `str(error)` is fit for the client to read."""
+    """Root of the tree. `str(error)` is fit for the client to read.
+
+    `answer` is what a handler said itself, where one did: for the protocol of its own server, which gives it unchanged.
+    """
+
+    answer: HandlerAnswer | None = None
 
     def __init__(self, message: str) -> None:
         half = LONGEST_MESSAGE // 2
@@ -41,7 +58,14 @@ class InvalidRequest(PorticoError):
 
 
 class NotFound(PorticoError):
-    """Nothing is there under this name."""
+    """Nothing is there under this name.
+
+    `explanation` is the message without the words at its start that the clients of one protocol match on.
+    """
+
+    def __init__(self, message: str, explanation: str = "") -> None:
+        super().__init__(message)
+        self.explanation = explanation or str(self)
 
 
 class ModelNotFound(NotFound):
@@ -60,11 +84,17 @@ class ModelNotFound(NotFound):
         hint = f" Did you mean {', '.join(close)}?" if close else " The model repository is empty."
         if names and not close:
             hint = f" There are {', '.join(sorted(names)[:3])}{' and others' if len(names) > 3 else ''}."
-        return cls(f"Servable not found for request: Latest({name}). There is no model named '{name}'.{hint}")
+        explanation = f"There is no model named '{name}'.{hint}"
+        return cls(f"Servable not found for request: Latest({name}). {explanation}", explanation)
 
 
 class VersionNotFound(NotFound):
     """The model is there, this version or label is not."""
+
+    @classmethod
+    def of(cls, model: str, version: str, explanation: str) -> "VersionNotFound":
+        """Begins with TF Serving's words, as its clients match on them."""
+        return cls(f"Servable not found for request: Specific({model}, {version}). {explanation}", explanation)
 
 
 class MethodNotFound(NotFound):

@@ -5,9 +5,10 @@ Datatypes are the Open Inference Protocol's names (V2, section "Tensor Data Type
 INT8 … INT64, FP16, BF16, FP32, FP64, BYTES.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from math import prod
 from types import MappingProxyType
 
@@ -43,7 +44,7 @@ class Form(StrEnum):
     BODY = "body"
     """One BYTES element: the body of an HTTP request, with its content type."""
     PARTS = "parts"
-    """One BYTES element each: named parts without content types, as TorchServe's gRPC takes them."""
+    """One BYTES element each: named parts without content types, as TorchServe's gRPC and plain forms give them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,24 @@ class Tensor:
                 f"Input '{self.name}': {self.datatype} of shape {list(self.shape)} takes {count * size} bytes, "
                 f"{len(self.data)} were given."
             )
+        if self.datatype == "BOOL" and self.data.translate(None, b"\0\1"):
+            raise InvalidRequest(f"Input '{self.name}': a BOOL is one byte, 0 or 1, and its data holds others.")
         return self
+
+
+class UnreadTensor(Tensor):
+    """A tensor whose `data` is read from the message it came in when somebody asks for it."""
+
+    _read: Callable[[], bytes]
+
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...], read: Callable[[], bytes]) -> None:
+        """`read` may raise InvalidRequest, which asking for `data` then does."""
+        for field, value in (("name", name), ("datatype", datatype), ("shape", shape), ("_read", read)):
+            object.__setattr__(self, field, value)
+
+    @cached_property
+    def data(self) -> bytes:
+        return self._read()
 
 
 def element_count(name: str, shape: tuple[int, ...]) -> int:
@@ -120,8 +138,10 @@ class InferenceRequest:
     """One call of a model. Which version it goes to is the route's business, not the request's.
 
     `outputs` names the wanted outputs, empty for all. `signature` is TF Serving's signature name, empty for the
-    model's default. `content_type` is that of a `BODY`, `query` the query string of its URL. With `explain` the
-    model's explanation is asked for and not its prediction. `id` is the client's, and comes back with the answer.
+    model's default. `content_type` is that of a `BODY`, `url_path` what a TorchServe handler is told of the URL that it
+    came to. With `explain` the model's explanation is asked for and not its prediction. `id` is the client's, and comes
+    back with the answer. `native` is the same request as a message of TF Serving's own, if it came as one: that goes to
+    TF Serving as it is.
     """
 
     inputs: tuple[Tensor, ...]
@@ -129,18 +149,46 @@ class InferenceRequest:
     signature: str = ""
     form: Form = Form.TENSORS
     content_type: str = ""
-    query: str = ""
+    url_path: str = ""
     explain: bool = False
     id: str = ""
+    native: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceResponse:
     """What the model answered. `content_type` is that of a body (see `codecs.handler`), empty where there is none.
 
-    A `partial` one is a piece of an answer that a handler sends bit by bit.
+    A `partial` one is a piece of an answer that a handler sends bit by bit. `native` is the same answer as a message
+    of TF Serving's own, if it was given to a request with one. `status` is the HTTP status of success that a handler
+    chose; an answer with another than 200 is not kept.
     """
 
     outputs: tuple[Tensor, ...]
     content_type: str = ""
     partial: bool = False
+    native: bytes = b""
+    status: int = 200
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, without reading what is not read yet."""
+        return len(self.native) or sum(len(output.data) for output in self.outputs)
+
+
+class NativeResponse(InferenceResponse):
+    """An answer whose tensors are read from its `native` message when somebody asks for them."""
+
+    _read: Callable[[bytes], tuple[Tensor, ...]]
+
+    def __init__(self, native: bytes, read: Callable[[bytes], tuple[Tensor, ...]]) -> None:
+        """`read` may raise InferenceFailed, which asking for `outputs` then does."""
+        for name, value in (_DEFAULTS | {"native": native, "_read": read}).items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self._read(self.native)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(InferenceResponse) if field.default is not MISSING}

@@ -2,6 +2,7 @@
 each gateway; looking up in it is a few dictionary reads.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -158,10 +159,7 @@ class Model:
         found = self.versions.get(version or self.default or next(reversed(list(self.versions)), ""))
         if found is None:
             known = ", ".join(self.versions) or "none"
-            raise VersionNotFound(
-                f"Servable not found for request: Specific({self.name}, {version}). Versions of model "
-                f"'{self.name}': {known}."
-            )
+            raise VersionNotFound.of(self.name, version, f"Versions of model '{self.name}': {known}.")
         return found
 
 
@@ -184,9 +182,8 @@ class RouteTable:
         model = self.model(name)
         status = model.status(version, label)
         if status.state is State.DRAINING:
-            raise VersionNotFound(
-                f"Servable not found for request: Specific({name}, {status.version}). It is being unloaded: it was "
-                "removed, or replaced by another version."
+            raise VersionNotFound.of(
+                name, status.version, "It is being unloaded: it was removed, or replaced by another version."
             )
         if status.route is None:
             reason = status.reason or LOADING
@@ -204,6 +201,8 @@ class LiveRoutes:
         self.table = table or RouteTable()
         self.received = table is not None
         """Whether any snapshot has come yet; before that, an unknown model proves nothing."""
+        self.replaced = asyncio.Event()
+        """Set, once and for all, when another snapshot takes the place of `table`; each snapshot has one of its own."""
         self._using: dict[str, int] = {}
 
     def enter(self, servable: str) -> None:
@@ -229,3 +228,5 @@ class LiveRoutes:
         """Puts another snapshot in force, for requests that resolve from now on."""
         self.table = table
         self.received = True
+        replaced, self.replaced = self.replaced, asyncio.Event()
+        replaced.set()

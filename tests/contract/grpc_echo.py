@@ -80,6 +80,30 @@ async def forever(message: bytes, call: Call) -> AsyncGenerator[bytes, None]:
         Path(message.decode()).touch()
 
 
+async def converse(messages: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
+    """Each message back as it comes; "fail" fails, and "stop" ends the call while its client still talks."""
+    call.initial.append(("x-began", "yes"))
+    async for message in messages:
+        if message == b"fail":
+            raise errors.InferenceFailed("broke off")
+        if message == b"stop":
+            return
+        yield message
+    call.trailing.append(("y-ended", "half-closed"))
+
+
+async def dwell(messages: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
+    """Touches the file `<message>.begun`, then works without an end, and touches the file when it is stopped."""
+    async for message in messages:
+        path = Path(message.decode())
+        path.with_suffix(".begun").touch()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            path.touch()
+        yield b""
+
+
 @asynccontextmanager
 async def opened() -> AsyncIterator[tuple[App, App]]:
     async def nothing(scope: object, receive: object, send: object) -> None:
@@ -88,6 +112,8 @@ async def opened() -> AsyncIterator[tuple[App, App]]:
     unary = {"Echo": echo, "Remaining": remaining, "Slow": slow, "Fail": fail, "Blocking": blocking}
     methods = [Method(f"/test.Echo/{name}", unary=handler) for name, handler in unary.items()]
     methods += [Method("/test.Echo/Count", stream=count), Method("/test.Echo/Forever", stream=forever)]
+    methods += [Method(f"/test.Echo/{name}", both=converse, lasting=name == "Lasting") for name in ("Both", "Lasting")]
+    methods += [Method("/test.Echo/Dwell", both=dwell, lasting=True)]
     ignore_late_answers()
     yield GrpcEdge(methods, LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
 

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from portico import acknowledgements as module
-from portico.acknowledgements import HASH, Acknowledgement, Acknowledgements
+from portico.acknowledgements import GOODBYE, HASH, Acknowledgement, Acknowledgements
 from portico.backplane import BackplaneUnavailable, open_redis
 from portico.routing import LiveRoutes, RouteTable
 from redis_server import RedisServer
@@ -29,7 +29,7 @@ async def said(both: Acknowledgements, condition: Callable[[Acknowledgement], bo
 
 
 async def test_a_gateway_tells_its_table_and_what_its_calls_use(both: Acknowledgements) -> None:
-    """Whenever it changes; and when the gateway ends, it is gone."""
+    """Whenever it changes; and when the gateway ends, it says goodbye."""
     routes = LiveRoutes(RouteTable(revision=3))
     async with both.telling(routes):
         name = await said(both, lambda one: (one.revision, one.using) == (3, frozenset()))
@@ -38,7 +38,7 @@ async def test_a_gateway_tells_its_table_and_what_its_calls_use(both: Acknowledg
         assert await said(both, lambda one: (one.revision, one.using) == (4, frozenset({"iris--a"}))) == name
         routes.leave("iris--a")
         await said(both, lambda one: one.using == frozenset())
-    assert await both.all() == {}
+    assert await both.all() == {name: GOODBYE}
 
 
 async def test_a_gateway_without_routes_has_nothing_to_tell(both: Acknowledgements) -> None:

@@ -4,6 +4,7 @@ reached through a relay that can be cut.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from portico.controller.loaders.tf_serving import TFServing as TFServingLoader
 from portico.controller.loaders.torchserve import TorchServe as TorchServeLoader
 from portico.controller.servable import Servable
 from portico.controller.stage import Stage
-from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, PorticoError, Unavailable
+from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, PorticoError, ServableLost, Unavailable
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes
 from portico.ports import Backend
 from portico.routing import Route, Server
@@ -159,7 +160,7 @@ def digits_by_body() -> Sample:
 
 
 def digits_by_parts() -> Sample:
-    """The same, sent as the one part of a gRPC call."""
+    """The same, sent as the one named part of a request."""
 
     def part(body: bytes) -> InferenceRequest:
         return InferenceRequest((Tensor("image", "BYTES", (1,), pack_bytes([body])),), form=Form.PARTS)
@@ -183,6 +184,13 @@ class Case:
     async def ask(self, index: int = 0, timeout: float = PATIENCE) -> Any:
         response = await self.backend.infer(self.sample.route, self.sample.asks[index].request, timeout)
         return self.sample.read(response)
+
+    async def streamed(self, index: int = 0) -> list[Any]:
+        """The answers of all that a stream gives, none of which is a piece."""
+        stream = self.backend.stream(self.sample.route, self.sample.asks[index].request, PATIENCE)
+        responses = [response async for response in stream]
+        assert not any(response.partial for response in responses)
+        return [self.sample.read(response) for response in responses]
 
     async def refusal(self, timeout: float = PATIENCE) -> PorticoError:
         """What a good request fails with."""
@@ -301,7 +309,7 @@ def torchserve_addresses(process: Process) -> tuple[str, str]:
     return f"127.0.0.1:{settings['TS_GRPC_INFERENCE_PORT']}", settings["TS_INFERENCE_ADDRESS"].removeprefix("http://")
 
 
-@pytest.fixture(scope="module", params=["fake", "TF Serving", "TorchServe by REST", "TorchServe by gRPC"])
+@pytest.fixture(scope="module", params=["fake", "TF Serving", "TorchServe by body", "TorchServe by parts"])
 def served(request: pytest.FixtureRequest) -> Served:
     """Something that is served; the process that does lives as long as the module's tests."""
     if request.param == "fake":
@@ -309,7 +317,7 @@ def served(request: pytest.FixtureRequest) -> Served:
     if request.param == "TF Serving":
         process: Process = request.getfixturevalue("tf_serving_process")
         return Served(iris(), [process.address])
-    sample = digits_by_body() if request.param.endswith("REST") else digits_by_parts()
+    sample = digits_by_body() if request.param.endswith("body") else digits_by_parts()
     return Served(sample, torchserve_addresses(request.getfixturevalue("torchserve_process")))
 
 
@@ -326,6 +334,13 @@ async def test_answers(case: Case) -> None:
         assert await case.ask(index) == ask.answer
 
 
+async def test_a_stream_of_a_whole_answer(case: Case) -> None:
+    """A model that answers whole is streamed as that one answer, and is asked again as well as before."""
+    for index, ask in enumerate(case.sample.asks):
+        assert await case.streamed(index) == [ask.answer]
+        assert await case.ask(index) == ask.answer
+
+
 async def test_answers_at_the_same_time(case: Case) -> None:
     """Calls that run side by side each get their own answer."""
     indices = [number % len(case.sample.asks) for number in range(20)]
@@ -339,6 +354,8 @@ async def test_input_that_the_model_does_not_take(case: Case) -> None:
         with pytest.raises(InvalidRequest) as caught:
             await case.backend.infer(case.sample.route, request, PATIENCE)
         assert str(caught.value)
+        with pytest.raises(InvalidRequest, match=re.escape(str(caught.value))):
+            await anext(case.backend.stream(case.sample.route, request, PATIENCE))
         assert case.sample.route.servable not in str(caught.value)
         assert "Exception" not in str(caught.value)
     assert await case.ask() == case.sample.asks[0].answer
@@ -349,6 +366,8 @@ async def test_a_servable_that_is_not_there(case: Case) -> None:
     unknown = replace(case.sample.route, servable=f"{case.sample.route.model}--ffffffffffff")
     with pytest.raises(ModelNotReady) as caught:
         await case.backend.infer(unknown, case.sample.asks[0].request, PATIENCE)
+    with pytest.raises(ServableLost):
+        await anext(case.backend.stream(unknown, case.sample.asks[0].request, PATIENCE))
     assert "Try again" in str(caught.value)
     assert "ffffffffffff" not in str(caught.value)
     assert "Exception" not in str(caught.value)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -200,6 +201,123 @@ async def test_cancelling_a_stream(channel: grpc.aio.Channel, tmp_path: Path) ->
     assert await stream.read() == b"tick"
     stream.cancel()
     assert await appears(stopped)
+
+
+def conversation(channel: grpc.aio.Channel, method: str = "Lasting", timeout: float | None = 20) -> Any:
+    return channel.stream_stream(f"/test.Echo/{method}")(timeout=timeout)
+
+
+@pytest.mark.parametrize("method", ["Both", "Lasting"])
+async def test_both_streams_at_once(channel: grpc.aio.Channel, method: str) -> None:
+    """Each message is answered before the next is sent; half-closing ends the call with OK and trailing metadata."""
+    stream = conversation(channel, method)
+    for message in (b"one", b"", os.urandom(5 << 20), b"last"):
+        await stream.write(message)
+        assert await stream.read() == message
+    assert ("x-began", "yes") in list(await stream.initial_metadata())
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+    assert ("y-ended", "half-closed") in list(await stream.trailing_metadata())
+
+
+async def test_many_messages_in_both_directions(channel: grpc.aio.Channel) -> None:
+    """Thousands of messages, sent without waiting for answers, come back in their order on each of several streams."""
+    sent = [str(index).encode() * (index % 50) for index in range(2000)]
+
+    async def once() -> list[bytes]:
+        stream = conversation(channel)
+
+        async def write() -> None:
+            for message in sent:
+                await stream.write(message)
+            await stream.done_writing()
+
+        writing = asyncio.create_task(write())
+        received = [message async for message in stream]
+        await writing
+        return received
+
+    assert await asyncio.gather(*(once() for _ in range(5))) == [sent] * 5
+
+
+async def test_half_closing_at_once(channel: grpc.aio.Channel) -> None:
+    """A stream of nothing is answered with nothing and OK."""
+    stream = conversation(channel)
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_a_handler_that_ends_the_conversation(channel: grpc.aio.Channel) -> None:
+    """A handler may end the call while its client is still there to talk."""
+    stream = conversation(channel)
+    await stream.write(b"one")
+    await stream.write(b"stop")
+    assert [message async for message in stream] == [b"one"]
+    assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_a_conversation_that_fails(channel: grpc.aio.Channel) -> None:
+    """What was answered before a failure arrives, then the status does."""
+    stream = conversation(channel)
+    await stream.write(b"one")
+    assert await stream.read() == b"one"
+    await stream.write(b"fail")
+    assert (await stream.code(), await stream.details()) == (grpc.StatusCode.INTERNAL, "broke off")
+
+
+async def test_compressed_messages_of_a_conversation(channel: grpc.aio.Channel) -> None:
+    """Messages of a stream that the client compressed arrive as they were."""
+    call = channel.stream_stream("/test.Echo/Lasting")(timeout=20, compression=grpc.Compression.Gzip)
+    await call.write(b"portico " * 10_000)
+    assert await call.read() == b"portico " * 10_000
+    await call.done_writing()
+
+
+async def test_a_conversation_lasts(channel: grpc.aio.Channel) -> None:
+    """The stack's time for a call does not end a lasting stream, and ends another; the client's ends either."""
+    lasting, other = conversation(channel, timeout=None), conversation(channel, "Both", None)
+    hurried = conversation(channel, timeout=0.3)
+    assert await hurried.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await other.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await lasting.write(b"still there")
+    assert await lasting.read() == b"still there"
+    await lasting.done_writing()
+    assert await lasting.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_a_client_that_leaves_a_conversation(address: str, tmp_path: Path, how: str, half_closed: bool) -> None:
+    """A client that leaves ends the handler while that works on a message, half-closed or not."""
+    stopped = tmp_path / "stopped"
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = conversation(channel, "Dwell")
+        await stream.write(str(stopped).encode())
+        if half_closed:
+            await stream.done_writing()
+        assert await appears(stopped.with_suffix(".begun"))
+        assert not stopped.exists()
+        if how == "cancel":
+            stream.cancel()
+            assert await appears(stopped)
+    assert await appears(stopped)
+
+
+def test_who_sends_too_far_ahead(address: str, tmp_path: Path) -> None:
+    """A client that sends and sends while its first message is worked on is refused in time, and told what to do."""
+
+    def talk() -> Iterator[bytes]:
+        yield str(tmp_path / "stopped").encode()
+        for _ in range(100):
+            yield bytes(4 << 20)
+
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        next(channel.stream_stream("/test.Echo/Dwell")(talk(), timeout=20))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "Wait for answers before you send more" in caught.value.details()
+    assert (tmp_path / "stopped").exists()
 
 
 @pytest.mark.parametrize("error", [e for e in STATUS if e is not errors.TooLarge], ids=lambda e: e.__name__)

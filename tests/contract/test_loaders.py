@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from grpc import aio
@@ -465,6 +466,52 @@ async def test_what_a_dead_controller_left_behind_is_cleared(tmp_path: Path) -> 
     await successor.load(server.address, servable)
     assert await states(successor, one) == {servable.name: LoadState.READY}
     await successor.close()
+    await loader.close()
+    server.stop()
+
+
+async def test_a_worker_that_never_starts_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TorchServe lists it for ever: after the time that a load may take it is not loaded, and can be loaded anew."""
+    kind = KINDS["fake TorchServe"]
+    one = kind.run(tmp_path)
+    server, now = one.process, [0.0]
+    assert isinstance(server, FakeTorchServe)
+    monkeypatch.setattr("portico.controller.loaders.torchserve.time", SimpleNamespace(monotonic=lambda: now[0]))
+    loader, servable = kind.adapter(one), one.put("a")
+    await loader.load(server.address, servable)
+    crashed = server.models[servable.name]
+    crashed.workers[0]["status"] = "UNLOADING"  # as DescribeModelResponse has it for all that do not run
+    for waited in (0.0, LOAD_SECONDS):
+        now[0] += waited
+        assert await states(loader, one) == {servable.name: LoadState.LOADING}
+        await loader.load(server.address, servable)
+        assert server.models[servable.name] is crashed
+    now[0] += 1.0
+    assert await states(loader, one) == {}
+    await loader.load(server.address, servable)
+    assert server.models[servable.name] is not crashed
+    assert await states(loader, one) == {servable.name: LoadState.READY}
+    await loader.close()
+    server.stop()
+
+
+async def test_a_worker_that_starts_again_in_time_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it starts is counted by itself."""
+    kind = KINDS["fake TorchServe"]
+    one = kind.run(tmp_path)
+    server, now = one.process, [0.0]
+    assert isinstance(server, FakeTorchServe)
+    monkeypatch.setattr("portico.controller.loaders.torchserve.time", SimpleNamespace(monotonic=lambda: now[0]))
+    loader, servable = kind.adapter(one), one.put("a")
+    await loader.load(server.address, servable)
+    for status, state in [("UNLOADING", LoadState.LOADING), ("READY", LoadState.READY)] * 3:
+        server.models[servable.name].workers[0]["status"] = status
+        assert await states(loader, one) == {servable.name: state}
+        now[0] += LOAD_SECONDS - 1
     await loader.close()
     server.stop()
 

@@ -26,23 +26,26 @@ Call = Callable[[str, int, bool], Awaitable[int]]
 
 @dataclass
 class Watched:
-    """A model under load. `allowed` are the contents that may answer now; `epoch` counts how often that changed."""
+    """A model under load. `history` are the contents that might answer, from one change to the next; the last now."""
 
     name: str
     call: Call
-    allowed: frozenset[int] = frozenset()
-    epoch: int = 0
+    history: list[frozenset[int]] = field(default_factory=lambda: [frozenset()])
     answers: int = 0
     failures: list[str] = field(default_factory=list)
 
     def allow(self, *contents: int) -> None:
         """From now on, until the next time, these contents may answer."""
-        self.allowed = frozenset(contents)
-        self.epoch += 1
+        self.history.append(frozenset(contents))
+
+    @property
+    def allowed(self) -> frozenset[int]:
+        """The contents that may answer now."""
+        return self.history[-1]
 
     async def ask(self, number: int, fresh: bool) -> None:
         """One call; what is wrong with its answer is noted."""
-        before, epoch, began = self.allowed, self.epoch, time.monotonic()
+        epoch, began = len(self.history) - 1, time.monotonic()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 content = await self.call(self.name, number, fresh)
@@ -51,13 +54,13 @@ class Watched:
             self.failures.append(f"{self.name}: failed after {took:.2f} s: {type(error).__name__}: {error}"[:500])
             return
         self.answers += 1
-        # Answers to calls that were under way while it changed may come from either side.
-        allowed = before if epoch == self.epoch else before | self.allowed
+        # Answers to calls that were under way while it changed may come from either side of each change.
+        allowed = frozenset[int]().union(*self.history[epoch:])
         if content not in allowed:
             self.failures.append(f"{self.name}: answered by {content}, allowed were {sorted(allowed)}")
 
-    async def until(self, content: int, seconds: float) -> None:
-        """Returns when a fresh call is answered by `content`."""
+    async def until(self, content: int, seconds: float, *, may_fail: bool = False) -> None:
+        """Returns when a fresh call is answered by `content`. Calls count like all others, unless they `may_fail`."""
         deadline = time.monotonic() + seconds
         found: object = None
         while time.monotonic() < deadline:
@@ -66,6 +69,8 @@ class Watched:
                     found = await self.call(self.name, 0, True)
             except Exception as error:
                 found = error
+                if not may_fail:
+                    self.failures.append(f"{self.name}: a call in wait for {content} failed: {error!r}"[:500])
             if found == content:
                 return
             await asyncio.sleep(0.02)

@@ -1,13 +1,13 @@
 """The path of a request, over fakes: validate, look into the cache, call the model server, store the answer."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from time import monotonic
 
 import pytest
 
-from fakes import FakeBackend, FakeCache
+from fakes import FakeBackend, FakeCache, in_pieces
 from portico import dispatch as module
 from portico.cache_key import cache_key
 from portico.dispatch import CacheStatus, Dispatcher
@@ -19,7 +19,7 @@ from portico.errors import (
     ModelNotReady,
     ServableLost,
 )
-from portico.inference import InferenceRequest, InferenceResponse, Tensor
+from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes
 from portico.routing import (
     CallPolicy,
     LiveRoutes,
@@ -272,3 +272,125 @@ async def test_what_calls_use_is_known(
     with contextlib.suppress(InferenceFailed):
         await dispatcher.infer(IRIS, REQUEST, soon())
     assert [*seen, routes.leftover()] == [frozenset(), frozenset({"iris--a"}), frozenset()]
+
+
+async def given(dispatcher: Dispatcher, route: Route = DIGITS, *, fresh: bool = False) -> list[tuple[bytes, str]]:
+    """(bytes of the first output, what the cache had to do with it) of all that `stream` gives."""
+    stream = dispatcher.stream(route, REQUEST, soon(), fresh)
+    return [(entry.response.outputs[0].data, entry.cache.value) async for entry in stream]
+
+
+async def test_a_stream_of_a_whole_answer(dispatcher: Dispatcher, torchserve: FakeBackend) -> None:
+    """A model that answers whole is streamed as that one answer, which is kept for streams and calls alike."""
+    assert [await given(dispatcher) for _ in range(2)] == [[(b"\3", "MISS")], [(b"\3", "HIT")]]
+    assert (await dispatcher.infer(DIGITS, REQUEST, soon())).cache is CacheStatus.HIT
+    assert await given(dispatcher, fresh=True) == [(b"\3", "BYPASS")]
+    assert len(torchserve.calls) == 2
+
+
+async def test_a_stream_of_pieces(dispatcher: Dispatcher, torchserve: FakeBackend, cache: FakeCache) -> None:
+    """Pieces are given one by one, and none of them is kept."""
+    torchserve.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
+    pieces = [(pack_bytes([b"one"]), "BYPASS"), (pack_bytes([b"two"]), "BYPASS")]
+    assert [await given(dispatcher) for _ in range(2)] == [pieces] * 2
+    assert (len(torchserve.calls), cache.entries) == (2, {})
+
+
+async def test_pieces_asked_for_as_one(dispatcher: Dispatcher, torchserve: FakeBackend) -> None:
+    """A model that answers in pieces answers a call with all of them as one, which is kept."""
+    torchserve.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
+    answers = [await dispatcher.infer(DIGITS, REQUEST, soon()) for _ in range(2)]
+    assert {entry.response.outputs[0].data for entry in answers} == {pack_bytes([b"onetwo"])}
+    assert len(torchserve.calls) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_answer_with_a_status_of_its_own(
+    dispatcher: Dispatcher, torchserve: FakeBackend, cache: FakeCache, streamed: bool
+) -> None:
+    """An answer that is more than its outputs is not kept."""
+    torchserve.servables["digits--a"] = lambda request: replace(answer(request), status=202)
+    for _ in range(2):
+        if streamed:
+            await given(dispatcher)
+        else:
+            assert (await dispatcher.infer(DIGITS, REQUEST, soon())).response.status == 202
+    assert (len(torchserve.calls), cache.entries) == (2, {})
+
+
+async def test_a_stream_is_validated(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """A stream that the signature refuses reaches no model server, and one whose time is up neither."""
+    with pytest.raises(InvalidRequest, match="'x'"):
+        await anext(dispatcher.stream(IRIS, InferenceRequest((Tensor("x", "INT8", (2,), b"ab"),)), soon()))
+    with pytest.raises(DeadlineExceeded):
+        await anext(dispatcher.stream(IRIS, REQUEST, monotonic()))
+    assert not tf_serving.calls
+
+
+@pytest.mark.parametrize("policy", [CallPolicy(cache=False), CallPolicy(stateful=True), CallPolicy(timeout=5.0)])
+async def test_a_policy_holds_for_streams(dispatcher: Dispatcher, torchserve: FakeBackend, policy: CallPolicy) -> None:
+    """What a policy says of the cache and of the time holds for streams, too."""
+    route = replace(DIGITS, policy=policy)
+    statuses = [(await given(dispatcher, route))[0][1] for _ in range(2)]
+    assert statuses == (["MISS", "HIT"] if policy.timeout else ["BYPASS"] * 2)
+    assert torchserve.calls[0][2] <= (policy.timeout or 60)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_lost_model_is_streamed_again(torchserve: FakeBackend, cache: FakeCache) -> None:
+    """By the route of that moment, as long as no piece has come; its answer is kept under that route's content."""
+    newer = replace(DIGITS, servable="digits--b", fingerprint="other print")
+    routes = LiveRoutes()
+    torchserve.servables = {"digits--b": answer}
+
+    def lost(request: InferenceRequest) -> InferenceResponse:
+        version = Version("1", State.READY, route=newer)
+        routes.replace(RouteTable({"digits": Model("digits", Server.TORCHSERVE, "1", {"1": version})}))
+        raise ServableLost("restarted")
+
+    torchserve.servables["digits--a"] = lost
+    assert await given(Dispatcher(routes, {Server.TORCHSERVE: torchserve}, cache)) == [(b"\3", "MISS")]
+    assert list(cache.entries) == [cache_key(newer, REQUEST)]
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_model_that_stays_lost_is_an_error_of_a_stream(torchserve: FakeBackend) -> None:
+    """After a few attempts the reason is raised."""
+    torchserve.servables = {}
+    dispatcher = Dispatcher(LiveRoutes(TABLE), {Server.TORCHSERVE: torchserve}, None)
+    with pytest.raises(ServableLost):
+        await given(dispatcher)
+    assert len(torchserve.calls) == 4
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_stream_that_was_begun_is_not_begun_anew() -> None:
+    """Once a piece has come, a model that is lost ends the stream: its beginning cannot be taken back."""
+
+    class Losing(FakeBackend):
+        async def stream(
+            self, route: Route, request: InferenceRequest, timeout: float
+        ) -> AsyncGenerator[InferenceResponse]:
+            yield replace(await self.infer(route, request, timeout), partial=True)
+            raise ServableLost("restarted")
+
+    backend = Losing({"digits--a": answer})
+    stream = Dispatcher(LiveRoutes(TABLE), {Server.TORCHSERVE: backend}, None).stream(DIGITS, REQUEST, soon())
+    await anext(stream)
+    with pytest.raises(ServableLost):
+        await anext(stream)
+    assert len(backend.calls) == 1
+
+
+async def test_what_streams_use_is_known(torchserve: FakeBackend) -> None:
+    """A servable is in use until its stream has ended, or was closed between two pieces."""
+    routes = LiveRoutes(TABLE)
+    dispatcher = Dispatcher(routes, {Server.TORCHSERVE: torchserve}, None)
+    torchserve.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
+    stream = dispatcher.stream(DIGITS, REQUEST, soon())
+    await anext(stream)
+    assert routes.leftover() == {"digits--a"}
+    await stream.aclose()
+    assert routes.leftover() == frozenset()
+    assert len(await given(dispatcher)) == 2
+    assert routes.leftover() == frozenset()

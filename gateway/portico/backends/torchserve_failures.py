@@ -1,16 +1,20 @@
 """TorchServe's ways to fail, in our own terms. Called by the TorchServe backend.
 
 Its statuses alone do not tell who is to blame: 503 is a full queue as well as a handler that raised. Its exception
-class does, which both of its APIs send along (frontend/server: http/, job/RestJob.java, job/GRPCJob.java).
+class does, which both of its APIs send along (frontend/server: http/, job/RestJob.java, job/GRPCJob.java). What the
+handler chose to say itself goes with the error, for clients of TorchServe.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NoReturn
 
 import grpc
 import orjson
 
-from portico.backends.channel import restarted
+from portico.backends.channel import raise_ours, restarted
 from portico.errors import (
+    HandlerAnswer,
     InferenceFailed,
     InvalidRequest,
     Overloaded,
@@ -21,65 +25,77 @@ from portico.errors import (
 )
 
 UNREACHABLE = "TorchServe cannot be reached now. Try again in a few seconds."
-_RESTARTED = restarted("TorchServe")
 
 _LONGEST = 500
-"""Characters of a handler's own error body that a client is told."""
+"""Characters of a handler's own error body that a client of another protocol is told."""
 
-_BY_CLASS: Mapping[str, tuple[Callable[[str], PorticoError], grpc.StatusCode]] = {
-    "ModelNotFoundException": (lambda _: ServableLost(_RESTARTED), grpc.StatusCode.NOT_FOUND),
-    "ModelVersionNotFoundException": (lambda _: ServableLost(_RESTARTED), grpc.StatusCode.NOT_FOUND),
-    # No worker yet, or none whose queue has room.
-    "ServiceUnavailableException": (Unavailable, grpc.StatusCode.UNAVAILABLE),
-}
-_BY_STATUS: Mapping[int, Callable[[str], PorticoError]] = {429: Overloaded}
+_WORKERS = "InternalServerException"
+"""TorchServe's class for all that a handler raised, and for a worker that was lost."""
+_LOST = ("ModelNotFoundException", "ModelVersionNotFoundException")
+_BUSY = "ServiceUnavailableException"
+"""No worker yet, or none whose queue has room."""
+_NO_WORKER = "InternalServerException.()"
+"""What gRPC says in place of it (grpcimpl/InferenceImpl.java)."""
 
 ENVOYS = (502, 503, 504)
 """Statuses of Envoy's own answers, when it does not reach TorchServe."""
-_NO_WORKER = "InternalServerException.()"
-"""What gRPC says in place of ServiceUnavailableException (grpcimpl/InferenceImpl.java)."""
-_HANDLERS = "org.pytorch.serve.http.InternalServerException"
-"""What gRPC says when a worker or its handler failed (job/GRPCJob.java)."""
+
+_STATUS: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 416,
+    grpc.StatusCode.FAILED_PRECONDITION: 422,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""The status that a handler chose, by the code that TorchServe made of it (util/GRPCUtils.java)."""
 
 
-def of_rest(status: int, answer: bytes, max_bytes: int) -> PorticoError:
-    """What a REST answer with an error status means.
-
-    TorchServe's own are {"code", "type", "message"}. Others come from a handler that sets its status itself, or, for
-    502 to 504, from Envoy.
-    """
-    text, kind = _told(answer)
-    if kind in _BY_CLASS:
-        return _BY_CLASS[kind][0](text)
-    if status == 413:
+def of_rest(answer: HandlerAnswer, from_torchserve: bool, max_bytes: int) -> PorticoError:
+    """What a REST answer with an error status means. What is not `from_torchserve` is Envoy's."""
+    text, kind = _told(answer.body or b"")
+    if kind in _LOST:
+        return ServableLost(restarted("TorchServe"))
+    if kind == _BUSY or (answer.status in ENVOYS and not from_torchserve):
+        return Unavailable(text if kind else UNREACHABLE)
+    if answer.status == 413 and not from_torchserve:
         return TooLarge(max_bytes)
-    if not kind and status in ENVOYS:
-        return Unavailable(UNREACHABLE)
-    return _BY_STATUS.get(status, InvalidRequest if status < 500 else InferenceFailed)(text)
+    return _of_handler(replace(answer, content_type="", body=None) if kind == _WORKERS else answer, text)
 
 
-def _told(answer: bytes) -> tuple[str, str]:
+def _told(body: bytes) -> tuple[str, str]:
     """(text, exception class) of an answer; the class is empty if it is not in TorchServe's form."""
     try:
-        body = orjson.loads(answer)
-        return str(body["message"]), str(body["type"])
+        said = orjson.loads(body)
+        return str(said["message"]), str(said["type"])
     except (ValueError, KeyError, TypeError):
-        return answer.decode(errors="replace")[:_LONGEST] or "TorchServe gave no reason.", ""
+        return body.decode(errors="replace")[:_LONGEST] or "TorchServe gave no reason.", ""
 
 
-def of_grpc(error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-    """The failure with the code that fits, and without the Java class that TorchServe adds as the last line.
+def _of_handler(answer: HandlerAnswer, text: str) -> PorticoError:
+    kind: type[PorticoError] = InvalidRequest if answer.status < 500 else InferenceFailed
+    error = Overloaded(text) if answer.status == 429 else kind(text)
+    error.answer = answer
+    return error
 
-    TorchServe says INTERNAL of a model that is not there, and UNAVAILABLE of a handler that raised.
+
+def raise_of_grpc(error: grpc.aio.AioRpcError, max_bytes: int, servable: str, model: str) -> NoReturn:
+    """Raises what the end of a gRPC call means. Its last line, a Java class, is left out, as is the servable's name.
+
+    TorchServe says INTERNAL of a model that is not there.
     """
-    text, _, kind = (error.details() or "").rpartition("\n")
-    if not kind.endswith(("Exception", "Exception.()")):
-        return error
-    code = error.code()
+    text, _, kind = (error.details() or "").replace(servable, model).rpartition("\n")
+    name = kind.rpartition(".")[2]
+    if name in _LOST:
+        raise ServableLost(restarted("TorchServe")) from error
     if kind == _NO_WORKER and "has no worker" in text:
-        code = grpc.StatusCode.UNAVAILABLE
-    elif kind == _HANDLERS and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        code = grpc.StatusCode.INTERNAL
-    elif (name := kind.rpartition(".")[2]) in _BY_CLASS:
-        code = _BY_CLASS[name][1]
-    return grpc.aio.AioRpcError(code, error.initial_metadata(), error.trailing_metadata(), text)
+        raise Unavailable(text) from error
+    if name == _WORKERS:
+        raise _of_handler(HandlerAnswer(_STATUS.get(error.code(), 500)), text) from error
+    raise_ours(error, "TorchServe", max_bytes, {servable: model})

@@ -12,6 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from portico.caching.circuit import Circuit
 from portico.codecs import stored
+from portico.errors import PorticoError
 from portico.inference import InferenceResponse
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ class RedisCache:
 
     async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
         """Returns at once; the write goes on beside the request. Nothing is written while Redis fails."""
-        size = sum(len(output.data) for output in response.outputs)
-        if self._circuit.is_open or size > MAX_ENTRY or len(self._writes) >= MAX_WRITES:
+        if self._circuit.is_open or response.size > MAX_ENTRY or len(self._writes) >= MAX_WRITES:
             return
         task = asyncio.create_task(self._write(key, response, ttl or self._ttl))
         self._writes.add(task)
@@ -65,7 +65,7 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._redis.set(NAMESPACE + key, stored.dump(response), ex=ttl)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, PorticoError) as error:
             log.debug("an answer was not kept: %s", error)
         except Exception:
             log.exception("an answer could not be written to the cache")

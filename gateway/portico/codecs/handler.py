@@ -1,7 +1,8 @@
 """Tensors ↔ what a TorchServe handler reads and writes: a body with a content type.
 
-Going in, one BYTES element is the body as it is, and numbers become JSON. Coming out, JSON of numbers becomes tensors,
-one for each key of an object, and anything else stays BYTES. A model's policy may say another form (`routing.Wire`).
+Going in, one BYTES element is the body as it is, several inputs of one BYTES element each are the parts of a form, and
+numbers become JSON. Coming out, JSON of numbers becomes tensors, one for each key of an object, and anything else stays
+BYTES. A model's policy may say another form (`routing.Wire`).
 Used by the TorchServe backend, and by protocols that speak in tensors.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from portico.codecs import json_values, kserve_v1, open_inference
+from portico.codecs.multipart import multipart
 from portico.errors import InferenceFailed, InvalidRequest, NotRepresentable
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
 from portico.routing import Wire
@@ -29,15 +31,20 @@ _DATATYPE: Mapping[frozenset[type], str] = {
 """Types of the values in a handler's JSON → datatype of the tensor they make."""
 
 
-def raw_request(body: bytes, content_type: str, query: str = "", explain: bool = False) -> InferenceRequest:
-    """The request of a raw HTTP body, with the query string of its URL."""
-    return InferenceRequest((_body(body),), form=Form.BODY, content_type=content_type, query=query, explain=explain)
+def raw_request(body: bytes, content_type: str, explain: bool = False, url_path: str = "") -> InferenceRequest:
+    """The request of a raw HTTP body."""
+    tensors = (_body(body),)
+    return InferenceRequest(tensors, form=Form.BODY, content_type=content_type, explain=explain, url_path=url_path)
 
 
-def raw_response(body: bytes, content_type: str, partial: bool = False) -> InferenceResponse:
+def raw_response(body: bytes, content_type: str, partial: bool = False, status: int = 200) -> InferenceResponse:
     """The answer of a handler: its bytes, and the content type it gave them, empty if it gave none that is one."""
-    known = content_type if content_type.isascii() and content_type.isprintable() else ""
-    return InferenceResponse((_body(body),), known, partial)
+    return InferenceResponse((_body(body),), as_content_type(content_type), partial, status=status)
+
+
+def as_content_type(text: str) -> str:
+    """A content type that can stand in a header; empty for text that cannot."""
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _body(body: bytes) -> Tensor:
@@ -63,6 +70,8 @@ def request_body(request: InferenceRequest, wire: Wire = Wire.AUTO) -> tuple[byt
     """
     if not request.inputs:
         raise InvalidRequest("The request has no inputs.")
+    if in_parts(request, wire):
+        return multipart(parts_of(request).items())
     body = _sole_element(request)
     if body is not None and (request.form is Form.BODY or wire in (Wire.AUTO, Wire.RAW)):
         return body, _checked(request.content_type or "application/octet-stream")
@@ -76,6 +85,24 @@ def request_body(request: InferenceRequest, wire: Wire = Wire.AUTO) -> tuple[byt
         raise InvalidRequest(str(error)) from error
 
 
+def in_parts(request: InferenceRequest, wire: Wire) -> bool:
+    """Whether a request goes to the handler as named parts: it came so, or it is several BYTES of one element each."""
+    if request.form is not Form.TENSORS or wire is not Wire.AUTO or len(request.inputs) < 2:
+        return request.form is Form.PARTS
+    return all(tensor.datatype == "BYTES" and tensor.shape in ((), (1,)) for tensor in request.inputs)
+
+
+def parts_of(request: InferenceRequest) -> dict[str, bytes]:
+    """The parts of a request that is `in_parts`, by name. Raises InvalidRequest for an input that is none."""
+    parts = {}
+    for tensor in request.inputs:
+        elements = list(unpack_bytes(tensor.data, tensor.name)) if tensor.datatype == "BYTES" else []
+        if len(elements) != 1:
+            raise InvalidRequest(f"Input '{tensor.name}': a part is one BYTES element.")
+        parts[tensor.name] = elements[0]
+    return parts
+
+
 def _sole_element(request: InferenceRequest) -> bytes | None:
     """The one element of the one input, if that is all there is."""
     if len(request.inputs) != 1 or request.inputs[0].datatype != "BYTES" or request.inputs[0].shape not in ((), (1,)):
@@ -85,7 +112,7 @@ def _sole_element(request: InferenceRequest) -> bytes | None:
 
 
 def _checked(content_type: str) -> str:
-    if not (content_type.isascii() and content_type.isprintable()):
+    if not as_content_type(content_type):
         raise InvalidRequest(f"The content type {content_type!r} is none.")
     return content_type
 

@@ -4,11 +4,12 @@ Source: tensorflow/core/framework/{tensor,types}.proto, and `Tensor::FromProto` 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from portico.errors import InvalidRequest
-from portico.inference import ITEM_SIZE, Tensor, element_count, pack_bytes, unpack_bytes
+from portico.inference import ITEM_SIZE, Tensor, UnreadTensor, element_count, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
 
@@ -46,11 +47,15 @@ _FIELD: Mapping[str, tuple[str, str]] = {
     "BF16": ("half_val", "<u2"),
     "FP32": ("float_val", "<f4"),
     "FP64": ("double_val", "<f8"),
+    "BYTES": ("string_val", ""),
 }
 """Datatype → the typed field of a TensorProto, and how its values lie in memory (16-bit floats as their bits)."""
 
 MOST_FILLED = 1 << 20
 """Bytes of values that a message may leave out."""
+
+_LENGTH_DELIMITED = 2
+"""Protobuf's wire type of messages, strings and bytes."""
 
 _SHARED = frozenset({"int_val", "half_val"})
 """Fields of 32 bits that hold values of fewer."""
@@ -70,14 +75,38 @@ def decode_tensors(protos: Mapping[str, tf.TensorProto]) -> tuple[Tensor, ...]:
     left = MOST_FILLED
     tensors: list[Tensor] = []
     for name, proto in protos.items():
-        tensor, filled = _decode(name, proto, left)
+        datatype, shape, count = _header(name, proto)
+        data, filled = _values(name, proto, datatype, shape, count, left)
         left -= filled
-        tensors.append(tensor)
+        tensors.append(Tensor(name, datatype, shape, data))
     return tuple(tensors)
 
 
-def _decode(name: str, proto: tf.TensorProto, left: int) -> tuple[Tensor, int]:
-    """(tensor, bytes of it that the message left out)."""
+def unread_tensors(protos: Mapping[str, tf.TensorProto], size: int) -> tuple[Tensor, ...]:
+    """Like `decode_tensors`, for a message of `size` bytes that may be passed on as it is: values are read, and
+    refused, when somebody asks for a tensor's data.
+
+    What is passed on asks the next server for at most `size` and `MOST_FILLED` bytes more than it brings.
+    """
+    left = size + MOST_FILLED
+    tensors: list[Tensor] = []
+    for name, proto in protos.items():
+        datatype, shape, count = _header(name, proto)
+        absent = count - len(getattr(proto, _FIELD[datatype][0]))
+        left -= max(absent, 0) * ITEM_SIZE.get(datatype, left + 1)
+        if left < 0:
+            return decode_tensors(protos)
+        read = partial(_data, name, proto, datatype, shape, count)
+        tensors.append(UnreadTensor(name, datatype, shape, read))
+    return tuple(tensors)
+
+
+def _data(name: str, proto: tf.TensorProto, datatype: str, shape: tuple[int, ...], count: int) -> bytes:
+    return _values(name, proto, datatype, shape, count, MOST_FILLED)[0]
+
+
+def _header(name: str, proto: tf.TensorProto) -> tuple[str, tuple[int, ...], int]:
+    """(datatype, shape, number of elements)."""
     datatype = DATATYPE.get(proto.dtype)
     if datatype is None:
         known = tf.DataType.Name(proto.dtype) if proto.dtype in tf.DataType.values() else str(proto.dtype)
@@ -85,17 +114,23 @@ def _decode(name: str, proto: tf.TensorProto, left: int) -> tuple[Tensor, int]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or -1 in shape:
         raise InvalidRequest(f"Input '{name}': its tensor_shape {list(shape)} has to be fully known.")
-    count = element_count(name, shape)
+    return datatype, shape, element_count(name, shape)
+
+
+def _values(
+    name: str, proto: tf.TensorProto, datatype: str, shape: tuple[int, ...], count: int, left: int
+) -> tuple[bytes, int]:
+    """(data, bytes of it that the message left out)."""
     if proto.tensor_content:
         if datatype == "BYTES":
             raise InvalidRequest(f"Input '{name}': strings go into string_val, not into tensor_content.")
-        return Tensor(name, datatype, shape, proto.tensor_content).check(), 0
+        return Tensor(name, datatype, shape, proto.tensor_content).check().data, 0
     given, data, last = _given(name, datatype, proto)
     missing = count - given
     if missing < 0 or missing * len(last) > left:
         limit = f" A message may leave out {MOST_FILLED} bytes of repeated values." if missing > 0 else ""
         raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} values, {given} were given.{limit}")
-    return Tensor(name, datatype, shape, data + last * missing), missing * len(last)
+    return data + last * missing, missing * len(last)
 
 
 def _given(name: str, datatype: str, proto: tf.TensorProto) -> tuple[int, bytes, bytes]:
@@ -111,14 +146,17 @@ def _given(name: str, datatype: str, proto: tf.TensorProto) -> tuple[int, bytes,
     return len(values), values.tobytes(), values[-1:].tobytes() or bytes(ITEM_SIZE[datatype])
 
 
-def encode_tensor(tensor: Tensor, typed: bool = False) -> tf.TensorProto:
-    """The TensorProto of a tensor.
+def encode_tensor(tensor: Tensor, typed: bool = False, into: tf.TensorProto | None = None) -> tf.TensorProto:
+    """The TensorProto of a tensor: written to `into`, an empty one, if there is one; copying it costs more than that.
 
     Its values go into `tensor_content`, or if `typed` into the field of their type (`float_val`, …) as TF Serving
     answers and clients read it.
     """
-    shape = tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=size) for size in tensor.shape])
-    proto = tf.TensorProto(dtype=DTYPE[tensor.datatype], tensor_shape=shape)  # type: ignore[arg-type]
+    proto = tf.TensorProto() if into is None else into
+    proto.dtype = DTYPE[tensor.datatype]  # type: ignore[assignment]
+    proto.tensor_shape.SetInParent()
+    for size in tensor.shape:
+        proto.tensor_shape.dim.add(size=size)
     if tensor.datatype == "BYTES":
         proto.string_val.extend(unpack_bytes(tensor.data, tensor.name))
     elif not typed:
@@ -138,6 +176,34 @@ def _packed(tag: int, data: bytes) -> bytes:
         length.append(size & 0x7F | 0x80)
         size >>= 7
     return bytes([tag, *length, size]) + data
+
+
+def without_field(message: bytes, number: int) -> bytes:
+    """A serialized message without one of its fields, of which nothing else is read: all its fields are messages,
+    strings or bytes. Raises InvalidRequest for what is no such message.
+    """
+    position, kept = 0, []
+    while position < len(message):
+        start = position
+        tag, position = _varint(message, position)
+        size, position = _varint(message, position)
+        position += size
+        if tag & 7 != _LENGTH_DELIMITED or position > len(message):
+            raise InvalidRequest("the message breaks off, or is none")
+        if tag >> 3 != number:
+            kept.append(message[start:position])
+    return b"".join(kept)
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """(value, where it ends)."""
+    value = shift = 0
+    while position < len(message) and shift < 64:
+        byte = message[position]
+        position, value, shift = position + 1, value | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            return value, position
+    raise InvalidRequest("the message breaks off, or is none")
 
 
 def signature_def(signature: Signature) -> tf.SignatureDef:

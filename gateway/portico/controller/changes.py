@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from portico.routing import Model, RouteTable, Version
 
@@ -19,7 +19,7 @@ class Swap:
     @classmethod
     def of_times(cls, since: float, settled: float, judged: float, loaded: float, flipped: float) -> "Swap":
         """From points in time. What was loaded before it was judged again took no time to load."""
-        ends = (since, max(since, settled), max(settled, judged), max(judged, loaded), max(loaded, flipped))
+        ends = accumulate((since, settled, judged, loaded, flipped), max)
         return cls(*(later - earlier for earlier, later in pairwise(ends)))
 
     def phases(self) -> Iterable[tuple[str, float]]:

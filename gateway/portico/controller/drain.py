@@ -5,7 +5,7 @@ call under way uses it any more. Called by the reconcile loop in each round; it 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from portico.acknowledgements import Acknowledgement
+from portico.acknowledgements import GOODBYE, Acknowledgement
 
 GRACE = 1.0
 """Seconds that a servable stays loaded once nobody uses it: between its route and its model, a call is in no list."""
@@ -41,13 +41,19 @@ class Drain:
         self._unrouted: dict[str, _Unrouted] = {}
 
     def hear(self, gateways: Mapping[str, Acknowledgement], now: float) -> list[str]:
-        """Takes note of what the gateways say; returns those that have said nothing new for too long."""
+        """Takes note of what the gateways say; returns those that have said nothing new for too long.
+
+        Who has said goodbye is forgotten at once.
+        """
         if self._heard is None or now - self._heard > self._listen:
             self._deaf_until = now + self._listen
             for known in self._gateways.values():
                 known.since = now
         self._heard = now
         for name, said in gateways.items():
+            if said == GOODBYE:
+                self._gateways.pop(name, None)
+                continue
             before = self._gateways.get(name)
             if before is None or before.said != said:
                 self._gateways[name] = _Gateway(said, now)

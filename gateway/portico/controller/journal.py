@@ -53,15 +53,14 @@ class Journal:
 
 def _swap(files: ModelFiles | None, servable: str, load: tuple[float, float], now: float) -> Swap | None:
     """How long it took; None where no files tell of a beginning."""
-    began, loaded = load
     if files is None:
         return None
-    since, settled, judged = files.since, files.settled, files.settled
-    for found in files.versions:
-        # Files that were judged before the last change are not what changed: another version was, or the policy.
-        if found.servable and found.servable.name == servable and found.judged >= files.since:
-            since, settled, judged = found.since, found.settled, found.judged
-    if began > judged + AGAIN:
+    began, loaded = load
+    own = next((one for one in files.versions if one.servable and one.servable.name == servable), None)
+    if began > max(files.settled, own.judged if own else 0.0) + AGAIN:
         # No files brought it about: a replica came back, or what had failed was tried again.
-        since = settled = judged = began
-    return Swap.of_times(since, settled, judged, loaded, now)
+        return Swap.of_times(began, began, began, loaded, now)
+    if own and (own.judged >= files.since or (began <= own.judged + AGAIN and loaded >= files.since)):
+        return Swap.of_times(own.since, own.settled, own.judged, loaded, now)
+    # Another version was what changed, or the policy.
+    return Swap.of_times(files.since, files.settled, files.settled, loaded, now)

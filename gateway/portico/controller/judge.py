@@ -53,7 +53,7 @@ def judge(root: Path, found: FoundVersion, stopped: StopSign = never) -> Judgeme
     served = digest = problem = ""
     try:
         if found.server is Server.TF_SERVING:
-            check_saved_model(path, found.files)
+            check_saved_model(path, found.files, stopped)
             served = found.version
         else:
             served = archive_version(path, stopped)

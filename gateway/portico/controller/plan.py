@@ -27,8 +27,8 @@ was really published. So a controller may die between any two steps, and the nex
 
 The *rotation* of a server are the replicas that take calls: those that have everything that the table in force routes
 to. One that restarted, or was added, catches up outside of it, and no flip waits for it. What enters has what the next
-table routes to as well, so it does not matter which of the two is published first. What is routed to and does not lie
-there any more, because broken files took its place, cannot be caught up with, and keeps no replica out.
+table routes to as well, so it does not matter which of the two is published first. What can never be caught up with
+(its files were deleted, broken ones took their place, or others that cannot be loaded) keeps no replica out.
 
 A replica that cannot be reached has no voice: it blocks nothing, and nothing is unloaded from it. If no replica of a
 server can be reached, its routes stay and are marked unavailable, and the rotation stays as it is. If replicas answer,
@@ -40,11 +40,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from portico.controller.fleet import Fleet, is_ready
-from portico.controller.inventory import Inventory
+from portico.controller.inventory import Inventory, ModelFiles
 from portico.controller.loaders import LoadState
 from portico.controller.model_plan import remains
 from portico.controller.servable import Servable
-from portico.controller.shortcut import Memory
+from portico.controller.shortcut import Shortcut
 from portico.routing import Model, Route, RouteTable, Server
 
 
@@ -81,19 +81,16 @@ def plan(
     fleets: Mapping[Server, Fleet],
     published: RouteTable,
     drained: Collection[str],
-    memory: Memory | None = None,
+    shortcut: Shortcut | None = None,
 ) -> Plan:
     """The next steps. `published` is the table in force, `drained` the names that no request can be using any more.
 
-    `memory`, if the same one is given each time, spares the work for models about which there is nothing new; the
+    `shortcut`, if the same one is given each time, spares the work for models about which there is nothing new; the
     result is the same without it.
     """
-    lying = {
-        version.servable.name for files in inventory.models.values() for version in files.versions if version.servable
-    }
-    in_force = _names(published, lying)
+    in_force = _required(published, inventory, fleets)
     able = {server: fleet.having(in_force.get(server, set())) for server, fleet in fleets.items()}
-    steps = (memory or Memory()).steps(inventory, able, published)
+    steps = (shortcut or Shortcut()).steps(inventory, able, published)
     models = {name: step.model for name, step in steps.items()}
     needed = {servable.name: servable for step in steps.values() for servable in step.needed}
     models |= _deleted(inventory, published, fleets)
@@ -102,7 +99,7 @@ def plan(
         table = RouteTable(table.models, published.revision + 1)
     used = {route.servable for each in (published, table) for route in routes(each)} | needed.keys()
     actions: list[Load | Unload] = [*_loads(needed.values(), fleets), *_unloads(used, drained, fleets)]
-    return Plan(tuple(actions), _rotation(able, _names(table, lying)), table)
+    return Plan(tuple(actions), _rotation(able, _required(table, inventory, fleets)), table)
 
 
 def routes(table: RouteTable) -> Iterable[Route]:
@@ -110,13 +107,31 @@ def routes(table: RouteTable) -> Iterable[Route]:
     return (version.route for model in table.models.values() for version in model.versions.values() if version.route)
 
 
-def _names(table: RouteTable, lying: Collection[str]) -> dict[Server, set[str]]:
-    """The servables of each server that the table routes to, those of them that can be loaded."""
-    names: dict[Server, set[str]] = {}
+def _required(table: RouteTable, inventory: Inventory, fleets: Mapping[Server, Fleet]) -> dict[Server, set[str]]:
+    """The servables of each server that the table routes to, those of them that a replica can catch up with."""
+    names: dict[Server, set[str]] = {server: set() for server in fleets}
     for route in routes(table):
-        if route.servable in lying:
-            names.setdefault(route.server, set()).add(route.servable)
+        files = inventory.models.get(route.model)
+        if files and route.server in names and _may_be_had(route, files, fleets[route.server]):
+            names[route.server].add(route.servable)
     return names
+
+
+def _may_be_had(route: Route, files: ModelFiles, fleet: Fleet) -> bool:
+    """Whether a replica that lost what the route leads to may have it again, or what is to follow it."""
+    for found in files.versions:
+        if found.version and found.version != route.version:
+            continue
+        if found.servable is None:
+            return not found.problem
+        if found.servable.name == route.servable:
+            return True
+        named = {*files.policy.only, *files.policy.labels.values(), files.policy.default_version}
+        if files.problem or (files.policy.only and found.version not in named):
+            return False  # it is not loaded
+        follows = (report.get(found.servable.name) for report in fleet.reports.values())
+        return not any(status and status.state is LoadState.FAILED for status in follows)
+    return False
 
 
 def _deleted(inventory: Inventory, published: RouteTable, fleets: Mapping[Server, Fleet]) -> dict[str, Model]:

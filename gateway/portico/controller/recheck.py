@@ -70,6 +70,11 @@ class Recheck:
                 while (path := os.path.dirname(path)) not in folders:
                     folders.add(path)
         try:
+            # Empty ones as well: files will be put there.
+            with os.scandir(top) as entries:
+                folders.update(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+            for part in model.versions:
+                folders.update(path for path, *_ in os.walk(f"{root}/{part.path}"))
             stamped = tuple((path, _stamp(path)) for path in folders)
         except OSError:
             return

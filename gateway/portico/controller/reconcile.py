@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from portico.acknowledgements import Acknowledgement
+from portico.acknowledgements import GOODBYE, Acknowledgement
 from portico.backplane import BackplaneUnavailable
 from portico.controller.drain import Drain
 from portico.controller.fleet import Fleet
@@ -17,7 +17,7 @@ from portico.controller.journal import Journal
 from portico.controller.loaders import Loader
 from portico.controller.memory import FIRST_RETRY, Failures, Troubles
 from portico.controller.plan import Plan, plan, routes
-from portico.controller.shortcut import Memory
+from portico.controller.shortcut import Shortcut
 from portico.controller.survey import Survey, known_servables
 from portico.controller.work import Warmer, Work
 from portico.routing import RouteTable, Server
@@ -104,7 +104,7 @@ class Reconciler:
         by_server = {loader.server: loader for loader in loaders}
         self._work = Work(by_server, self._failures, self._wake.set, warm, clock)
         self._journal = journal or Journal(clock)
-        self._memory = Memory()
+        self._shortcut = Shortcut()
         self._troubles = Troubles()
         self._survey = Survey(by_server, self._work, self._troubles, absent or {})
         self._published: RouteTable | None = None
@@ -119,12 +119,14 @@ class Reconciler:
         try:
             while not stop.is_set():
                 self._wake.clear()
+                pause = self._interval
                 try:
-                    await self.round()
+                    if await self.round():
+                        pause = self._pause()
                 except Exception:
                     _log.exception("this round failed; the next one starts afresh")
                 woken = asyncio.create_task(self._wake.wait())
-                await asyncio.wait((stopped, woken), timeout=self._pause(), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((stopped, woken), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
         finally:
             stopped.cancel()
@@ -134,27 +136,42 @@ class Reconciler:
         ends = (self._interval, self._repository.next_look, self._drain.next(self._clock()))
         return min(seconds for seconds in ends if seconds is not None)
 
-    async def round(self) -> None:
-        """One round. Trouble with a part of the stack is logged once, and the round goes as far as it can."""
-        self._beat()
+    async def round(self) -> bool:
+        """One round; whether it got to its end. Trouble with a part of the stack is logged once, and the round goes as
+        far as it can: while the repository cannot be read, replicas that come and go are seen to, and nothing else.
+        """
+        self._sign_of_life()
         published = await self._newest()
         # Whoever asks the servers has to know what may be there: what was published, and what lies here.
-        lying = self._inventory or await self._look()
-        if published is None or lying is None:
-            return
+        self._inventory = self._inventory or await self._look()
+        if published is None or self._inventory is None:
+            return False
         # Reports come before the look: what they call ready was read from the files that the look finds unchanged.
-        fleets = await self._survey.ask(published, lying)
-        self._inventory = await self._look()
-        if self._inventory is None:
-            return
+        fleets = await self._survey.ask(published, self._inventory)
+        found = await self._look()
+        if found is None:
+            await self._rotate(plan(self._inventory, fleets, published, ()))
+            return False
+        self._inventory = found
         self._failures.forget_old()
-        self._notice_new_files()
-        decided = plan(self._inventory, fleets, published, await self._drained(published, fleets), self._memory)
+        if self._notice_new_files():
+            self._wake.set()  # what the reports call ready is not
+            return True
+        decided = plan(self._inventory, fleets, published, await self._drained(published, fleets), self._shortcut)
         for action in decided.actions:
             self._work.start(action)
         await self._rotate(decided)
         await self._publish(published, decided.table)
         await self._tidy(decided, fleets)
+        return True
+
+    def _sign_of_life(self) -> None:
+        try:
+            self._beat()
+        except OSError as error:
+            self._troubles.tell("heartbeat", f"the heartbeat cannot be written: {error}")
+        else:
+            self._troubles.end("heartbeat")
 
     async def _look(self) -> Inventory | None:
         try:
@@ -165,14 +182,15 @@ class Reconciler:
         self._troubles.end("model repository")
         return found
 
-    def _notice_new_files(self) -> None:
-        """What failed is tried again at once when its files were put there again."""
+    def _notice_new_files(self) -> bool:
+        """What failed is tried again at once when its files were put there again. Whether some changed in mid-load."""
         assert self._inventory
         versions = (version for model in self._inventory.models.values() for version in model.versions)
         since = {version.servable.name: version.since for version in versions if version.servable}
         for name in [name for name, when in since.items() if self._since.get(name, when) != when]:
             self._failures.clear_name(name)
         self._since = since
+        return self._work.notice_files(since)
 
     async def _newest(self) -> RouteTable | None:
         """The table that gateways have. None if that is not known: then nothing may be unloaded, and nothing is."""
@@ -241,9 +259,11 @@ class Reconciler:
         reports = (report for fleet in fleets.values() for report in fleet.reports.values())
         idle = {name for report in reports for name in report} - routed
         try:
-            silent = self._drain.hear(await self._gateways.all(), self._clock())
-            for name in silent:
+            heard = await self._gateways.all()
+            silent = self._drain.hear(heard, self._clock())
+            for _ in silent:
                 _log.warning("a gateway has been silent for too long: its calls are no longer waited for")
+            for name in [*silent, *(name for name, said in heard.items() if said == GOODBYE)]:
                 await self._gateways.forget(name)
         except BackplaneUnavailable as error:
             self._troubles.tell("Redis", str(error))

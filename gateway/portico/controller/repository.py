@@ -58,6 +58,7 @@ class _Model:
     warmup_since: float = 0.0
     judging: dict[_Key, _Judging] = field(default_factory=dict)
     reading: tuple[_Key, asyncio.Future[JudgedPolicy]] | None = None
+    judged: JudgedPolicy | None = None
     files: ModelFiles | None = None
     final: bool = False
 
@@ -160,6 +161,10 @@ class Repository:
             return
         key = (policy.path, policy.files)
         known = model.reading[1] if model.reading and model.reading[0] == key else None
+        if known is None:
+            model.judged = None
+        elif known.done():
+            model.judged = known.result()
         if known is None or (known.done() and known.result().passing):
             model.reading = key, self._begin(policy.files, partial(judge_policy, self._root, policy))
 
@@ -201,11 +206,13 @@ class Repository:
         name = os.path.basename(found.path)
         if seen.policy_settled and found.problem:
             return named(name, found.problem), True
-        if not seen.policy_settled or model.reading is None or not model.reading[1].done():
+        if model.reading and model.reading[1].done():
+            model.judged = model.reading[1].result()
+        if not seen.policy_settled or model.judged is None:
             # What serves already may have had a policy: a controller that starts must not take that away.
             lost = model.at_start and model.policy is None
             return (named(name, "is still changing") if lost else ""), False
-        judged = model.reading[1].result()
+        judged = model.judged
         if judged.policy is None:
             return judged.problem, not judged.passing
         unfit = judged.policy.unfit(server) if server else ""

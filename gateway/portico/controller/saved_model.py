@@ -9,19 +9,23 @@ from typing import BinaryIO
 
 from portico.controller.fingerprint import open_file
 from portico.controller.inventory import FileStamp
-from portico.controller.rejected import Rejected
+from portico.controller.rejected import Rejected, Stopped, StopSign, never
 from portico.controller.scan import SAVED_MODEL
 from portico.controller.tensor_bundle import Broken, read_index, varint
 
 INDEX = "variables/variables.index"
 MAX_INDEX_BYTES = 256 << 20
+MAX_FIELDS = 100_000
+"""Of one message; they are read one by one."""
+MAX_GRAPHS = 1000
+"""TensorFlow writes one, or one for each set of tags."""
 _SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
 _META_GRAPHS, _OBJECTS = 2, 7
 """Fields' numbers in tensorflow/core/protobuf: SavedModel.meta_graphs, MetaGraphDef.object_graph_def."""
 
 
-def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
-    """Raises Rejected with the reason when files are empty, missing, or cut off; OSError.
+def check_saved_model(folder: Path, files: Iterable[FileStamp], stopped: StopSign = never) -> None:
+    """Raises Rejected with the reason when files are empty, missing, or cut off; OSError; Stopped.
 
     Variables are a tensor bundle: an index, and shards whose names tell how many there are
     (tensorflow/core/util/tensor_bundle). TF Serving serves weights that were never set when the index is missing.
@@ -30,7 +34,7 @@ def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
     for name in SAVED_MODEL:
         if sizes.get(name) == 0:
             raise Rejected(f"'{name}' is empty")
-    objects = "saved_model.pb" in sizes and _check_graph(folder / "saved_model.pb")
+    objects = "saved_model.pb" in sizes and _check_graph(folder / "saved_model.pb", stopped)
     shards = {match[1]: match[2] for match in map(_SHARD.fullmatch, sizes) if match}
     if (shards or objects) and INDEX not in sizes:
         raise Rejected(f"'{INDEX}' is missing")
@@ -47,7 +51,7 @@ def check_saved_model(folder: Path, files: Iterable[FileStamp]) -> None:
         _check_lengths(folder / INDEX, sizes)
 
 
-def _check_graph(path: Path) -> bool:
+def _check_graph(path: Path, stopped: StopSign) -> bool:
     """Whether TensorFlow 2 wrote it: it describes objects, and then there is an index even without variables.
 
     Raises Rejected if the message's fields do not end where the file ends; the rest is for TensorFlow to say.
@@ -56,8 +60,12 @@ def _check_graph(path: Path) -> bool:
         length, end, graphs = os.fstat(file.fileno()).st_size, 0, []
         try:
             for number, start, end in _fields(file, 0, length):
+                if stopped():
+                    raise Stopped
                 if number == _META_GRAPHS:
                     graphs.append((start, end))
+                if len(graphs) > MAX_GRAPHS:
+                    raise Rejected(f"'saved_model.pb' holds more than {MAX_GRAPHS} graphs")
             if end > length:
                 raise Rejected(f"'saved_model.pb' is cut off: it has {length} of {end} bytes")
             if not graphs:
@@ -71,16 +79,19 @@ def _check_graph(path: Path) -> bool:
 
 def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(number, where its content begins, where it ends) of each field of a protobuf message. Raises Broken."""
-    while position < end:
+    for _ in range(MAX_FIELDS):
+        if position >= end:
+            return
         file.seek(position)
         head = file.read(20)
         tag, used = varint(head, 0)
         size, used = varint(head, used)
-        if tag & 7 not in (0, 2):
+        if tag & 7 not in (0, 2) or not tag >> 3:  # no field has the number 0; a file full of zeros is none
             raise Broken
         start = position + used
         position = start + (size if tag & 7 else 0)
         yield tag >> 3, start, position
+    raise Broken
 
 
 def _check_lengths(index: Path, sizes: dict[str, int]) -> None:

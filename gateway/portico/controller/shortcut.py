@@ -32,7 +32,7 @@ class _Known:
     step: Step
 
 
-class Memory:
+class Shortcut:
     """The steps of the last round."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from portico.controller.loaders import Loader, LoaderError, LoadState, ReplicaUnreachable, Report, Status
-from portico.controller.memory import Failures, Key
+from portico.controller.memory import FIRST_RETRY, Failures, Key
 from portico.controller.plan import Load, Unload
 from portico.controller.servable import Servable
 from portico.routing import Server
@@ -39,12 +39,16 @@ class Work:
     ) -> None:
         self._loaders = loaders
         self._failures = failures
+        self._unload_failures = Failures(FIRST_RETRY, clock)
         self._wake = wake
         self._warm = warm
         self._clock = clock
         self._tasks: dict[Key, tuple[asyncio.Task[None], LoadState]] = {}
         self._paused: dict[Key, float] = {}
         self._warmed: dict[str, set[str]] = {}
+        self._since: Mapping[str, float] = {}
+        self._files: dict[Key, tuple[Server, float | None]] = {}
+        self._spoiled: dict[Key, Server] = {}
         self.loaded: dict[str, tuple[float, float]] = {}
         """When the last load of each servable into a replica began and ended, by its name."""
 
@@ -52,11 +56,14 @@ class Work:
         """Begins with it, unless it is under way, or failed a short while ago."""
         name = action.servable.name if isinstance(action, Load) else action.name
         key = (action.address, name)
-        if key in self._tasks or self._failures.waits(key) or self._clock() < self._paused.get(key, 0.0):
+        failures = self._failures if isinstance(action, Load) else self._unload_failures
+        if key in self._tasks or failures.waits(key) or self._clock() < self._paused.get(key, 0.0):
             return
         self._paused.pop(key, None)
         state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
         work = self._load(action, key) if isinstance(action, Load) else self._unload(action, key)
+        if isinstance(action, Load):
+            self._files[key] = action.servable.server, self._since.get(name)
         task = asyncio.create_task(work, name=f"{state} {name}")
         self._tasks[key] = task, state
         task.add_done_callback(lambda _: self._done(key))
@@ -76,6 +83,9 @@ class Work:
         self._warmed[address] = found.keys() - cold
         for name in cold:
             del found[name]
+        for where, name in self._spoiled:
+            if where == address and name in found:
+                found[name] = Status(LoadState.LOADING)
         for name, reason in self._failures.at(address).items():
             found.setdefault(name, Status(LoadState.FAILED, reason))
         for (where, name), (_, state) in self._tasks.items():
@@ -86,6 +96,8 @@ class Work:
     def forget(self, address: str) -> None:
         """The replica is gone: when it is back it may be another one, that does not fail."""
         self._failures.clear_replica(address)
+        self._unload_failures.clear_replica(address)
+        self._spoiled = {key: server for key, server in self._spoiled.items() if key[0] != address}
 
     def keep(self, names: set[str]) -> None:
         """Drops what is remembered of all other servables."""
@@ -99,6 +111,24 @@ class Work:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def notice_files(self, since: Mapping[str, float]) -> bool:
+        """`since` is when the files of each servable that lies there were put there. What was loaded while they
+        changed, and be they changed back, may be a mixture: it is unloaded again. Whether that was found just now.
+        """
+        self._since = since
+        self._unload_failures.forget_old()
+        found = False
+        for key, (server, before) in list(self._files.items()):
+            if since.get(key[1]) != before:
+                found = found or key not in self._spoiled
+                self._spoiled[key] = server
+            if key not in self._tasks:
+                del self._files[key]
+        for key, server in self._spoiled.items():
+            if key not in self._tasks:
+                self.start(Unload(key[0], server, key[1]))
+        return found
+
     def _done(self, key: Key) -> None:
         del self._tasks[key]
         self._wake()
@@ -108,6 +138,9 @@ class Work:
         where = f"model {servable.model} version {servable.version} in {servable.server} at {action.address}"
         try:
             await self._loaders[servable.server].load(action.address, servable)
+            if key in self._spoiled:
+                _log.warning("%s: loaded while its files changed: it is unloaded again", where)
+                return
             if self._warm and servable.warmup:
                 await self._warm_up(action)
         except ReplicaUnreachable as error:
@@ -115,6 +148,8 @@ class Work:
             _log.warning("%s: not loaded: %s", where, error)
             return
         except LoaderError as error:
+            if self._spoiled.pop(key, None):
+                return  # the files that it failed on are not those that lie there now
             self._failures.note(key, str(error))
             _log.error("%s: failed after %.2f s: %s", where, self._clock() - started, error)
             return
@@ -141,12 +176,15 @@ class Work:
         try:
             await self._loaders[action.server].unload(action.address, action.name)
         except LoaderError as error:
-            self._failures.note(key, str(error))
+            self._unload_failures.note(key, str(error))
             _log.error("%s in %s at %s: not unloaded: %s", action.name, action.server, action.address, error)
             return
         except Exception as error:
-            self._failures.note(key, str(error))
+            self._unload_failures.note(key, str(error))
             _log.exception("%s in %s at %s: not unloaded", action.name, action.server, action.address)
             return
+        self._unload_failures.clear(key)
+        self._failures.clear(key)
+        self._spoiled.pop(key, None)
         took = self._clock() - started
         _log.info("%s in %s at %s: unloaded in %.2f s", action.name, action.server, action.address, took)

@@ -2,11 +2,11 @@
 status text. Pure functions on bytes; `edges/grpc.py` does the talking.
 """
 
-import zlib
 from base64 import b64decode, b64encode
 from urllib.parse import quote
 
 from portico.edges.asgi import Headers
+from portico.edges.compression import inflate, inflates
 from portico.errors import InvalidRequest, TooLarge
 
 PREFIX = 5
@@ -16,7 +16,6 @@ MESSAGE_LIMIT = 2048
 """Bytes of UTF-8 in a status message; percent-encoded they may take three times as much."""
 
 ACCEPTED_ENCODINGS = b"identity,gzip,deflate"
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
@@ -54,28 +53,15 @@ def unframe(body: bytes, encoding: bytes, limit: int) -> bytes:
         return body[PREFIX:]
     if body[0] != 1:
         raise InvalidRequest(f"A gRPC message's first byte is 0 or 1, not {body[0]}.")
-    return _decompress(body[PREFIX:], encoding, limit)
-
-
-def _decompress(data: bytes, encoding: bytes, limit: int) -> bytes:
-    bits = _WINDOW_BITS.get(encoding)
-    if bits is None:
+    name = encoding.decode("latin-1")
+    if not inflates(name):
         raise InvalidRequest("The message is marked as compressed, and no grpc-encoding header says how.")
-    inflater = zlib.decompressobj(wbits=bits)
-    try:
-        message = inflater.decompress(data, limit + 1)
-    except zlib.error as error:
-        raise InvalidRequest(f"The message does not decompress as {encoding.decode()}: {error}.") from error
-    if len(message) > limit:
-        raise TooLarge(limit)
-    if not inflater.eof:
-        raise InvalidRequest(f"The compressed message breaks off; it is not whole {encoding.decode()}.")
-    return message
+    return inflate(body[PREFIX:], name, limit, "message")
 
 
 def supports(encoding: bytes) -> bool:
     """Whether messages of this `grpc-encoding` can be read."""
-    return encoding in (b"", b"identity") or encoding in _WINDOW_BITS
+    return encoding in (b"", b"identity") or inflates(encoding.decode("latin-1"))
 
 
 def parse_timeout(value: bytes) -> float:

@@ -1,4 +1,4 @@
-"""gRPC as an ASGI application: unary and server-streaming calls, deadlines, cancellation, status in trailers.
+"""gRPC as an ASGI application: unary and streaming calls, deadlines, cancellation, status in trailers.
 
 Handlers get and give serialized messages; which methods there are is in `protocols/`. Source:
 grpc/doc/PROTOCOL-HTTP2.md and grpc/doc/statuscodes.md.
@@ -19,14 +19,14 @@ from portico.edges.framing import (
     decode_metadata,
     encode_metadata,
     frame,
-    frame_size,
     parse_timeout,
     status_message,
     supports,
     unframe,
 )
+from portico.edges.incoming import Incoming
 from portico.edges.status import GrpcCode, grpc_code
-from portico.errors import DeadlineExceeded, InvalidRequest, MethodNotFound, PorticoError
+from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,11 @@ class Method:
     both: BothHandler | None = None
     lasting: bool = False
 
+    @property
+    def service(self) -> str:
+        """The full name of its service."""
+        return self.path.split("/")[1]
+
 
 class GrpcEdge:
     """The ASGI application for gRPC. `max_bytes` limits a message, `timeout` (s) each call."""
@@ -128,9 +133,7 @@ class GrpcEdge:
         try:
             async with asyncio.timeout(None if timeout == inf else timeout):
                 if method.both is not None:
-                    messages = _messages(receive, encoding, self._max_bytes)
-                    async with aclosing(method.both(messages, call)) as answers:
-                        return await reply.stream(answers)
+                    return await _converse(method.both, Incoming(receive, encoding, self._max_bytes), call, reply)
                 message = unframe(await read_body(receive, self._max_bytes, PREFIX), encoding, self._max_bytes)
                 with cancelled_with_client(receive):
                     await _handle(method, message, call, reply)
@@ -138,20 +141,10 @@ class GrpcEdge:
             raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
 
 
-async def _messages(receive: Receive, encoding: bytes, limit: int) -> AsyncGenerator[bytes]:
-    """The client's messages as they come, until it half-closes. Raises ClientGone, and what `unframe` raises."""
-    gathered, more = bytearray(), True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        gathered += message.get("body", b"")
-        more = message.get("more_body", False)
-        while (size := frame_size(gathered, limit)) is not None:
-            yield unframe(bytes(gathered[:size]), encoding, limit)
-            del gathered[:size]
-    if gathered:
-        raise InvalidRequest("The stream ends within a message.")
+async def _converse(both: BothHandler, incoming: Incoming, call: Call, reply: "_Reply") -> None:
+    with incoming.read():
+        async with aclosing(incoming.messages()) as messages, aclosing(both(messages, call)) as answers:
+            await reply.stream(answers)
 
 
 async def _handle(method: Method, message: bytes, call: Call, reply: "_Reply") -> None:

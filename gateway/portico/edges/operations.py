@@ -1,12 +1,13 @@
-"""What operators and orchestrators ask the gateway, by FastAPI: is the process up, is it of use, what does it serve.
+"""What operators and orchestrators ask the gateway, by FastAPI: is the process up, is it of use.
 
-It is also where a path goes that no protocol knows.
+It is also where a path goes that no protocol knows. Its endpoints are described with all others, in
+`protocols/documentation/openapi.yaml`.
 """
 
 import asyncio
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from portico.errors import PorticoError
@@ -17,16 +18,15 @@ PING_TIMEOUT = 1.0
 """Seconds a model server has to answer a readiness check."""
 
 
-def operations(routes: LiveRoutes, backends: Mapping[Server, Backend], version: str) -> FastAPI:
-    """The application with `/healthz`, `/readyz`, and `/openapi.json` over both."""
-    # No pages: FastAPI's load their scripts from the internet.
-    app = FastAPI(title="Portico", version=version, docs_url=None, redoc_url=None)
+def operations(routes: LiveRoutes, backends: Mapping[Server, Backend]) -> FastAPI:
+    """The application with `/healthz` and `/readyz`, which answers 404 anywhere else."""
+    app = FastAPI(openapi_url=None)
 
-    @app.get("/healthz", summary="Is the process alive?")
+    @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Has the gateway routes, and does it reach the model servers?")
+    @app.get("/readyz")
     async def readyz() -> JSONResponse:
         servers = await _reached(routes, backends)
         ready = routes.received and (not servers or "ok" in servers.values())
@@ -35,8 +35,16 @@ def operations(routes: LiveRoutes, backends: Mapping[Server, Backend], version: 
 
     @app.exception_handler(404)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
-        text = f"There is nothing at {request.url.path}. Models are listed by POST /v2/repository/index."
+        text = (
+            f"There is nothing at {request.url.path}. Models are listed by POST /v2/repository/index, GET /docs shows "
+            "all that there is."
+        )
         return JSONResponse({"error": text}, 404)
+
+    @app.exception_handler(405)
+    async def not_allowed(request: Request, error: HTTPException) -> JSONResponse:
+        text = f"{request.method} is not allowed here, GET is."
+        return JSONResponse({"error": text}, 405, error.headers)
 
     return app
 

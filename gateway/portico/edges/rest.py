@@ -14,6 +14,7 @@ from time import monotonic
 from urllib.parse import unquote
 
 from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.compression import inflate, inflates
 from portico.edges.status import http_status
 from portico.errors import DeadlineExceeded, InvalidRequest, PorticoError
 
@@ -100,7 +101,8 @@ class RestEdge:
                 continue
             if endpoint.method == scope["method"] or (endpoint.method, scope["method"]) == ("GET", "HEAD"):
                 return await self._serve(endpoint, match, scope, receive, send)
-            allowed.append(endpoint.method)
+            if endpoint.method != "OPTIONS":  # what only describes a path leaves its other methods to the fallback
+                allowed.append(endpoint.method)
         if allowed:
             body = endpoints[0].render(405, f"{scope['method']} is not allowed here, {' or '.join(allowed)} is.")
             allow = (b"allow", ", ".join(allowed).encode())
@@ -130,34 +132,50 @@ class RestEdge:
 
     async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> Response | None:
         """The answer, if it is not sent yet: one that comes in pieces is."""
+        begun = False
         try:
             async with asyncio.timeout(self._timeout):
-                encoding = request.header(b"content-encoding")
-                if encoding not in ("", "identity"):
-                    raise InvalidRequest(f"The body is encoded as {encoding}; send it as it is.")
-                request.body = await read_body(receive, self._max_bytes)
+                request.body = await self._body(request.header(b"content-encoding").lower(), receive)
                 with cancelled_with_client(receive):
                     response = await endpoint.handler(request)
                     if response.more is None:
                         return response
-                    await self._pieces(send, response, response.more)
+                    begun = True
+                    await self._pieces(send, response, response.more, request.method == "HEAD")
                     return None
         except TimeoutError:
+            if begun:
+                log.warning("an answer broke off: it took longer than %g s (PORTICO_REQUEST_TIMEOUT)", self._timeout)
+                raise BrokenOff from None
             raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
 
-    async def _pieces(self, send: Send, response: Response, more: AsyncGenerator[bytes]) -> None:
+    async def _body(self, encoding: str, receive: Receive) -> bytes:
+        """The body as it was before it was compressed, if it was."""
+        encoding = {"identity": "", "x-gzip": "gzip"}.get(encoding, encoding)
+        if encoding and not inflates(encoding):
+            raise InvalidRequest(f"The body is encoded as {encoding}; send it as it is, or as gzip or deflate.")
+        body = await read_body(receive, self._max_bytes)
+        return inflate(body, encoding, self._max_bytes, "body") if encoding else body
+
+    async def _pieces(
+        self, send: Send, response: Response, more: AsyncGenerator[bytes], only_headers: bool = False
+    ) -> None:
         """Once the first piece is out nobody can be told of a failure but by breaking off, which the server does."""
         async with aclosing(more):
             try:
                 await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-                await send({"type": "http.response.body", "body": response.body, "more_body": True})
-                async for piece in more:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if not only_headers:
+                    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+                    async for piece in more:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
             except OSError:
                 raise ClientGone from None
             except PorticoError as error:
                 log.warning("an answer broke off: %s", error)
+                raise BrokenOff from error
+            except Exception as error:
+                log.exception("unexpected failure in an answer that was begun")
                 raise BrokenOff from error
 
     async def _respond(self, send: Send, response: Response, only_headers: bool = False) -> None:

@@ -104,6 +104,13 @@ DEV = Environment(
     450 * MB,
     imports=("gateway",),
 )
+CLIENTS = Environment(
+    "clients",
+    "clients that people have",
+    ("tests/stack/clients/requirements.lock",),
+    18 * MB,
+    165 * MB,
+)
 # What PyTorch's build for CUDA comes with, and cannot be imported without; the registry's build for Linux is that one.
 CUDA_DOWNLOAD, CUDA_DISK = 2800 * MB, 5400 * MB
 
@@ -118,7 +125,7 @@ def needed(purpose: str, replicas: int = 1) -> list[Environment]:
         return [PROGRAMS, GATEWAY, TORCHSERVE]
     # The largest first: with several made at a time, they then end at about the same time.
     serving = [TF_SERVING, TORCHSERVE, GATEWAY, PROGRAMS]
-    return [*serving, DEV] if purpose == "test" else serving
+    return [*serving, DEV, CLIENTS] if purpose == "test" else serving
 
 
 def missing(purpose: str, replicas: int = 1) -> list[Environment]:

@@ -11,6 +11,7 @@ SETUP_LOGS = VENVS / "logs"
 PROGRAMS = VENVS / "programs" / "wheels"
 GATEWAY_PYTHON = VENVS / "gateway" / "bin" / "python"
 TF_SERVING_PYTHON = VENVS / "tf-serving" / "bin" / "python"
+CLIENTS_PYTHON = VENVS / "clients" / "bin" / "python"
 TORCHSERVE_PYTHON = VENVS / "torchserve" / "bin" / "python"
 
 

@@ -27,22 +27,23 @@ class Listing:
             raise InvalidRequest("'ready' has to be true or false.")
         listed = [
             {"name": model.name, "version": version.version, "state": version.state.value, "reason": version.reason}
-            for model, version in _versions(self._dispatcher.table)
-            if version.state is State.READY or not only_ready
+            for model, version in versions(self._dispatcher.table, only_ready)
         ]
         return Response(json_values.render(listed))
 
     async def models(self, request: Request) -> Response:
         """{"models": names, "versions": …}: KServe's clients read the names, `portico models` the versions."""
         table = self._dispatcher.table
-        versions = [_described(model, version) for model, version in _versions(table)]
-        return Response(json_values.render({"models": list(table.models), "versions": versions}))
+        described = [_described(model, version) for model, version in versions(table)]
+        return Response(json_values.render({"models": list(table.models), "versions": described}))
 
 
-def _versions(table: RouteTable) -> Iterator[tuple[Model, Version]]:
+def versions(table: RouteTable, only_ready: bool = False) -> Iterator[tuple[Model, Version]]:
+    """Every version of every model, or those that are ready."""
     for model in table.models.values():
         for version in model.versions.values():
-            yield model, version
+            if version.state is State.READY or not only_ready:
+                yield model, version
 
 
 def _described(model: Model, version: Version) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Open Inference Protocol (V2) over REST: health, metadata, readiness and `infer`.
+"""Open Inference Protocol (V2) over REST: health, metadata, readiness and `infer`, with tensors as JSON or as bytes.
 
-Source: the Open Inference Protocol's `specification/protocol/inference_rest.md`.
+Source: the Open Inference Protocol's `specification/protocol/inference_rest.md`, and Triton's
+`docs/protocol/extension_{binary_data,model_repository}.md`.
 """
 
 from collections.abc import Iterable
@@ -8,19 +9,19 @@ from typing import Any
 
 from portico import __version__
 from portico.codecs import json_values
-from portico.codecs.handler import tensors_of
-from portico.codecs.open_inference import decode_request, encode_tensor
+from portico.codecs.open_inference import decode_request, encode_response, request_parameters, requested_outputs
+from portico.codecs.open_inference_binary import HEADER, BinaryOutputs, lone_input, split
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import JSON, Endpoint, Request, Response
-from portico.errors import InvalidRequest, PorticoError
 from portico.inference import InferenceRequest
 from portico.protocols.caching import cache_header, wants_fresh
-from portico.routing import DEFAULT_SIGNATURE, LOADING, Model, Route, Server, Signature, State, TensorSpec
+from portico.protocols.open_inference import EXTENSIONS, FILES_DEPLOY, NAME, describe, outputs_of, waited_for
+from portico.routing import LOADING, Route, State, TensorSpec
 from portico.validation import signature_of
 
-PLATFORM = {Server.TF_SERVING: "tensorflow_savedmodel", Server.TORCHSERVE: "pytorch_torchserve"}
-
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_BINARY = (b"content-type", b"application/octet-stream")
+_HEADER = HEADER.lower().encode()
 
 
 class OpenInferenceRest:
@@ -30,33 +31,37 @@ class OpenInferenceRest:
         self._dispatcher = dispatcher
 
     def endpoints(self) -> Iterable[Endpoint]:
-        yield Endpoint("POST", _MODEL + "/infer", self.infer, json_values.error_object)
-        yield Endpoint("GET", _MODEL + "/ready", self.model_ready, json_values.error_object)
-        yield Endpoint("GET", _MODEL, self.model_metadata, json_values.error_object)
-        yield Endpoint("GET", "/v2", self.server_metadata, json_values.error_object)
-        yield Endpoint("GET", "/v2/health/live", self.live, json_values.error_object)
-        yield Endpoint("GET", "/v2/health/ready", self.ready, json_values.error_object)
+        for method, path, handler in (
+            ("POST", _MODEL + "/infer", self.infer),
+            ("GET", _MODEL + "/ready", self.model_ready),
+            ("GET", _MODEL, self.model_metadata),
+            ("GET", "/v2", self.server_metadata),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("POST", "/v2/repository/models/[^/]+/(?:un)?load", self.load),
+        ):
+            yield Endpoint(method, path, handler, json_values.error_object)
 
     async def infer(self, request: Request) -> Response:
+        """Answers bytes behind the JSON for the outputs that are asked for so."""
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
-        if request.header(b"inference-header-content-length"):
-            raise InvalidRequest("Binary tensors are not read yet: send the data as JSON.")
-        body = json_values.parse_object(request.body)
-        decoded = decode_request(body, bool(route.signatures))
+        decoded, binary = _decoded(request, route)
         answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))
-        return Response(encode(answer, decoded), headers=[JSON, cache_header(answer)])
+        body, json_length = encode_response(_head(answer, decoded), outputs_of(answer, decoded), binary)
+        if json_length is None:
+            return Response(body, headers=[JSON, cache_header(answer)])
+        length = (_HEADER, str(json_length).encode())
+        return Response(body, headers=[_BINARY, length, cache_header(answer)])
 
     async def model_metadata(self, request: Request) -> Response:
-        model = self._dispatcher.table.model(request.path["model"])
-        status = model.status(request.path["version"])
-        signature = _default_signature(status.route)
+        found = describe(self._dispatcher.table.model(request.path["model"]), request.path["version"])
         return _json(
             {
-                "name": model.name,
-                "versions": [version.version for version in model.versions.values() if version.route],
-                "platform": PLATFORM[model.server] if model.server else "",
-                "inputs": [_described(spec) for spec in signature.inputs],
-                "outputs": [_described(spec) for spec in signature.outputs],
+                "name": found.name,
+                "versions": found.versions,
+                "platform": found.platform,
+                "inputs": [_described(spec) for spec in found.signature.inputs],
+                "outputs": [_described(spec) for spec in found.signature.outputs],
             }
         )
 
@@ -67,48 +72,43 @@ class OpenInferenceRest:
         return _json(answer if ready else answer | {"error": status.reason or LOADING}, 200 if ready else 503)
 
     async def server_metadata(self, request: Request) -> Response:
-        return _json({"name": "portico", "version": __version__, "extensions": ["model_repository"]})
+        return _json({"name": NAME, "version": __version__, "extensions": EXTENSIONS})
 
     async def live(self, request: Request) -> Response:
         return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
         """Ready means that every model of the repository is."""
-        waiting = [model.name for model in self._dispatcher.table.models.values() if _is_awaited(model)]
+        waiting = waited_for(self._dispatcher.table)
         ready = not waiting
         return _json({"ready": ready} if ready else {"ready": ready, "waiting_for": waiting}, 200 if ready else 503)
 
-
-def encode(answer: Answer, request: InferenceRequest) -> bytes:
-    """The body of an `infer` answer: tensors with flat data, row-major."""
-    route = answer.route
-    body: dict[str, Any] = {"model_name": route.model, "model_version": route.version}
-    if request.id:
-        body["id"] = request.id
-    tensors = tensors_of(answer.response, request.outputs, route.policy.wire)
-    body["outputs"] = [encode_tensor(tensor) for tensor in tensors]
-    return json_values.render_numbers(body)
+    async def load(self, request: Request) -> Response:
+        """Refused, whatever the model."""
+        return Response(json_values.error_object(403, FILES_DEPLOY), 403)
 
 
-def _default_signature(route: Route | None) -> Signature:
-    """The signature to describe: the default one, else the only one, else none."""
-    if route is None or not route.signatures:
-        return Signature((), ())
-    try:
-        return signature_of(route, DEFAULT_SIGNATURE) or Signature((), ())
-    except PorticoError:
-        return next(iter(route.signatures.values()))
+def _decoded(request: Request, route: Route) -> tuple[InferenceRequest, BinaryOutputs]:
+    """The request, and which outputs it wants as bytes. Raises InvalidRequest."""
+    length = request.header(_HEADER)
+    if length == "0":
+        tensor = lone_input(route.model, signature_of(route, ""), request.body)
+        return InferenceRequest((tensor,)), BinaryOutputs(default=True)
+    text, behind = split(request.body, length)
+    body = json_values.parse_object(text)
+    decoded = decode_request(body, bool(route.signatures), behind)
+    return decoded, BinaryOutputs.asked_for(request_parameters(body), requested_outputs(body))
+
+
+def _head(answer: Answer, request: InferenceRequest) -> dict[str, Any]:
+    head = {"model_name": answer.route.model, "model_version": answer.route.version}
+    return head | {"id": request.id} if request.id else head
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape) if spec.shape is not None else [-1]}
-
-
-def _is_awaited(model: Model) -> bool:
-    """Whether it is to become ready. One that only drains has left the repository."""
-    if model.default and model.versions[model.default].state is State.READY:
-        return False
-    return any(version.state is not State.DRAINING for version in model.versions.values())
+    """The protocol has no shape for any rank. Such a tensor has no sizes, as in Triton, and beyond it a parameter."""
+    described = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape or ()}
+    return described if spec.shape is not None else described | {"parameters": {"unknown_rank": True}}
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -1,25 +1,31 @@
-"""TF Serving over gRPC: `PredictionService.Predict` and `GetModelMetadata`, `ModelService.GetModelStatus`.
+"""TF Serving over gRPC: all of `PredictionService`, and `ModelService`, whose reloads are refused: files deploy.
 
 Source: tensorflow_serving/apis/{prediction_service,model_service}.proto and servables/tensorflow/predict_util.cc.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from portico.codecs.handler import tensors_of
-from portico.codecs.tensorflow import decode_tensors, encode_tensor
+from portico.codecs.tensorflow import encode_tensor, unread_tensors
 from portico.dispatch import Dispatcher
-from portico.edges.grpc import Call, Method
+from portico.edges.grpc import Abort, Call, Method
+from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
 from portico.protocols import tf_serving_models as models
 from portico.protocols.caching import cache_metadata, wants_fresh
-from portico.routing import DEFAULT_SIGNATURE, Route
+from portico.protocols.tf_serving_multi import multi_inference
+from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, ask
+from portico.routing import Route
 from portico.wire import tf_serving_pb2 as tfs
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
+
+Parsed = TypeVar("Parsed", bound=Message)
 
 
 class TFServingGrpc:
@@ -30,47 +36,87 @@ class TFServingGrpc:
 
     def methods(self) -> Iterable[Method]:
         yield Method(_PREDICTION + "Predict", self.predict)
+        yield Method(_PREDICTION + "Classify", self.classify)
+        yield Method(_PREDICTION + "Regress", self.regress)
+        yield Method(_PREDICTION + "MultiInference", self.multi_inference)
         yield Method(_PREDICTION + "GetModelMetadata", self.metadata)
         yield Method(_MODEL + "GetModelStatus", self.status)
+        yield Method(_MODEL + "HandleReloadConfigRequest", self.reload)
 
     async def predict(self, message: bytes, call: Call) -> bytes:
-        try:
-            request = tfs.PredictRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"The message is no PredictRequest: {error}.") from error
-        route = self._dispatcher.resolve(*_named(request.model_spec))
+        request = _parsed(tfs.PredictRequest, message)
+        route = self._route(request.model_spec)
         decoded = InferenceRequest(
-            inputs=decode_tensors(request.inputs),
+            inputs=unread_tensors(request.inputs, len(message)),
             outputs=tuple(request.output_filter),
             signature=request.model_spec.signature_name,
+            native=message,
         )
         answer = await self._dispatcher.infer(route, decoded, call.deadline, wants_fresh(call))
         call.initial.append(cache_metadata(answer))
-        response = tfs.PredictResponse()
-        _specify(response.model_spec, route, decoded.signature or DEFAULT_SIGNATURE)
+        response = tfs.PredictResponse(model_spec=models.spec(route, decoded.signature))
+        if answer.response.native:
+            # Protobuf messages that are written one after the other are read as one, and what is said last counts.
+            return answer.response.native + response.SerializeToString()
         for tensor in tensors_of(answer.response, decoded.outputs, route.policy.wire):
-            response.outputs[tensor.name].CopyFrom(encode_tensor(tensor, typed=True))
+            encode_tensor(tensor, typed=True, into=response.outputs[tensor.name])
+        return response.SerializeToString()
+
+    async def classify(self, message: bytes, call: Call) -> bytes:
+        request = _parsed(tfs.ClassificationRequest, message)
+        route, name = self._route(request.model_spec), request.model_spec.signature_name
+        answer, result = await ask(
+            self._dispatcher, CLASSIFY, route, name, request.input, call.deadline, wants_fresh(call)
+        )
+        call.initial.append(cache_metadata(answer))
+        return tfs.ClassificationResponse(result=result, model_spec=models.spec(route, name)).SerializeToString()
+
+    async def regress(self, message: bytes, call: Call) -> bytes:
+        request = _parsed(tfs.RegressionRequest, message)
+        route, name = self._route(request.model_spec), request.model_spec.signature_name
+        answer, result = await ask(
+            self._dispatcher, REGRESS, route, name, request.input, call.deadline, wants_fresh(call)
+        )
+        call.initial.append(cache_metadata(answer))
+        return tfs.RegressionResponse(result=result, model_spec=models.spec(route, name)).SerializeToString()
+
+    async def multi_inference(self, message: bytes, call: Call) -> bytes:
+        request = _parsed(tfs.MultiInferenceRequest, message)
+        if not request.tasks:
+            raise InvalidRequest("ModelSpec has no name specified.")
+        route = self._route(request.tasks[0].model_spec)
+        status, response = await multi_inference(self._dispatcher, route, request, call.deadline, wants_fresh(call))
+        call.initial.append(("x-cache", status.value))
         return response.SerializeToString()
 
     async def metadata(self, message: bytes, call: Call) -> bytes:
-        try:
-            request = tfs.GetModelMetadataRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"The message is no GetModelMetadataRequest: {error}.") from error
-        route = self._dispatcher.resolve(*_named(request.model_spec))
+        request = _parsed(tfs.GetModelMetadataRequest, message)
+        route = self._route(request.model_spec)
         models.check_metadata_fields(request.metadata_field)
-        response = tfs.GetModelMetadataResponse()
-        _specify(response.model_spec, route, "")
+        response = tfs.GetModelMetadataResponse(model_spec=models.spec(route))
         response.metadata[models.SIGNATURE_DEF].Pack(models.signature_def_map(route))
         return response.SerializeToString()
 
     async def status(self, message: bytes, call: Call) -> bytes:
-        try:
-            request = tfs.GetModelStatusRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"The message is no GetModelStatusRequest: {error}.") from error
-        name, version, label = _named(request.model_spec)
-        return models.status(self._dispatcher.table.model(name), version, label).SerializeToString()
+        request = _parsed(tfs.GetModelStatusRequest, message)
+        return models.status(self._dispatcher.table, *_named(request.model_spec)).SerializeToString()
+
+    async def reload(self, message: bytes, call: Call) -> bytes:
+        raise Abort(
+            GrpcCode.PERMISSION_DENIED,
+            "Models are not configured by calls here: files deploy. Put a model's folder into the model repository to "
+            "serve it, take it away to end that; labels and versions stand in its policy file.",
+        )
+
+    def _route(self, spec: tfs.ModelSpec) -> Route:
+        return models.resolve(self._dispatcher.table, *_named(spec))
+
+
+def _parsed(kind: type[Parsed], message: bytes) -> Parsed:
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"The message is no {kind.DESCRIPTOR.name}: {error}.") from error
 
 
 def _named(spec: tfs.ModelSpec) -> tuple[str, str, str]:
@@ -79,11 +125,3 @@ def _named(spec: tfs.ModelSpec) -> tuple[str, str, str]:
         raise InvalidRequest("Missing ModelSpec: the request names no model.")
     version = str(spec.version.value) if spec.HasField("version") else ""
     return spec.name, version, spec.version_label
-
-
-def _specify(spec: tfs.ModelSpec, route: Route, signature: str) -> None:
-    """Fills in what was served, as TF Serving does: the version even where the client gave none."""
-    spec.name = route.model
-    spec.signature_name = signature
-    if number := models.number(route.version):
-        spec.version.value = number

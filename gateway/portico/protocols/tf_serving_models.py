@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from portico.codecs.tensorflow import signature_def
 from portico.errors import InvalidRequest
-from portico.routing import Model, Route, State, Version
+from portico.routing import DEFAULT_SIGNATURE, Route, RouteTable, State, Version
 from portico.wire import tensorflow_error_pb2 as tf_error
 from portico.wire import tf_serving_pb2 as tfs
 
@@ -28,8 +28,21 @@ _STATE = {
 }
 
 
-def status(model: Model, version: str, label: str) -> tfs.GetModelStatusResponse:
-    """The status of one version, or of all, newest first. Raises VersionNotFound."""
+def resolve(table: RouteTable, name: str, version: str, label: str) -> Route:
+    """The route that a client means. Raises ModelNotFound, VersionNotFound or ModelNotReady."""
+    return table.resolve(name, _meant(table, name, version), label)
+
+
+def _meant(table: RouteTable, name: str, version: str) -> str:
+    """The version, empty for the default. OpenVINO Model Server reads 0 so, and its clients send nothing else for it;
+    a model that has a version 0 is meant by it.
+    """
+    return "" if version == "0" and "0" not in table.model(name).versions else version
+
+
+def status(table: RouteTable, name: str, version: str, label: str) -> tfs.GetModelStatusResponse:
+    """The status of one version, or of all, newest first. Raises ModelNotFound or VersionNotFound."""
+    model, version = table.model(name), _meant(table, name, version)
     wanted = [model.status(version, label)] if version or label else reversed(list(model.versions.values()))
     return tfs.GetModelStatusResponse(model_version_status=[_status(entry) for entry in wanted])
 
@@ -38,6 +51,18 @@ def number(version: str) -> int:
     """A version as TF Serving's messages have it: 64 bits, and 0 for one of TorchServe's that is no such number."""
     value = int(version) if version.isascii() and version.isdecimal() and len(version) <= LONGEST_NUMBER else 0
     return value if value < 1 << 63 else 0
+
+
+def spec(route: Route, signature: str | None = None) -> tfs.ModelSpec:
+    """What was served, as TF Serving says it: the version even where the client gave none, and the default signature's
+    name for an empty one. None is for answers of no signature.
+    """
+    name = "" if signature is None else signature or DEFAULT_SIGNATURE
+    message = tfs.ModelSpec(name=route.model, signature_name=name)
+    version = number(route.version)
+    if version or route.version == "0":
+        message.version.value = version
+    return message
 
 
 def _status(version: Version) -> tfs.ModelVersionStatus:

@@ -1,28 +1,28 @@
-"""TorchServe's inference API over REST: `/predictions/{model}[/{version}]` and `/ping`.
+"""TorchServe's inference API over REST: `/predictions` and `/explanations/{model}[/{version}[/{further path}]]`,
+`/ping`, and the API's description.
 
-The body goes to the handler as it comes, with its content type. Source: TorchServe's docs/inference_api.md and
-frontend/server's InferenceRequestHandler.
+The body goes to the handler as it comes, with its content type: forms are taken apart by TorchServe itself. As with
+TorchServe the handler is told of the URL only what follows the version, and neither the query nor the method. Other
+than with TorchServe it sees no header of the client's but the content type, and the client no header of the handler's
+but that one: an answer may come from the cache, where neither is part of the question or of the answer.
+Source: TorchServe's docs/inference_api.md and frontend/server's InferenceRequestHandler and RestJob.
 """
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from http import HTTPStatus
 
+from portico import __version__
 from portico.codecs import json_values
 from portico.codecs.handler import body_of, raw_request
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import JSON, Endpoint, Request, Response
+from portico.errors import InvalidRequest
+from portico.protocols import torchserve_tensors as tensors
 from portico.protocols.caching import cache_header, wants_fresh
+from portico.protocols.torchserve_errors import NO_RESOURCE, SEQUENCES, answering, content_type_header, render_error
+from portico.protocols.torchserve_openapi import description
 
-_TYPES = {
-    400: "BadRequestException",
-    404: "ModelNotFoundException",
-    405: "MethodNotAllowedException",
-    413: "TooLongFrameException",
-    429: "ServiceUnavailableException",
-    503: "ServiceUnavailableException",
-}
-"""TorchServe's names for what went wrong (frontend/server, http/*Exception.java), by HTTP status."""
+_MODEL = "(?P<model>[^/]+)(?:/(?P<version>[^/]*)(?:/(?P<url_path>.*))?)?"
 
 
 class TorchServeRest:
@@ -32,40 +32,57 @@ class TorchServeRest:
         self._dispatcher = dispatcher
 
     def endpoints(self) -> Iterable[Endpoint]:
-        path = r"/predictions/(?P<model>[^/]+)(?:/(?P<version>[^/]+))?"
-        for method in ("POST", "PUT", "GET"):
-            yield Endpoint(method, path, self.predictions, render_error)
+        for verb, handler in (("predictions", self.predictions), ("explanations", self.explanations)):
+            for method in ("POST", "PUT", "GET"):
+                yield Endpoint(method, f"/{verb}/{_MODEL}", answering(handler), render_error)
+                yield Endpoint(method, f"/{verb}/?", self.nothing, render_error)
         yield Endpoint("GET", "/ping", self.ping, render_error)
+        yield Endpoint("OPTIONS", "/", self.describe, render_error)
+        yield Endpoint("GET", "/api-description", self.describe, render_error)
 
     async def predictions(self, request: Request) -> Response:
+        return await self._ask(request, explain=False)
+
+    async def explanations(self, request: Request) -> Response:
+        return await self._ask(request, explain=True)
+
+    async def _ask(self, request: Request, explain: bool) -> Response:
+        if request.header(b"ts_request_sequence_id"):
+            raise InvalidRequest(SEQUENCES)
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
         content_type = request.header(b"content-type") or "application/octet-stream"
-        decoded = raw_request(request.body, content_type, request.query)
+        if route.signatures and not explain:
+            asked = tensors.of_body(route, request.body, content_type)
+            answer = await self._dispatcher.infer(route, asked, request.deadline, wants_fresh(request))
+            return Response(tensors.answer_body(answer), headers=[JSON, cache_header(answer)])
+        decoded = raw_request(request.body, content_type, explain, request.path["url_path"])
         answers = self._dispatcher.stream(route, decoded, request.deadline, wants_fresh(request))
         first = await anext(answers)
+        more = None
         if first.response.partial:
-            return Response(*_body(first), more=_rest(answers))
-        await answers.aclose()
-        return Response(*_body(first))
+            more = _bodies(answers)
+            await anext(more)
+        else:
+            await answers.aclose()
+        headers = [*content_type_header(first.response.content_type), cache_header(first)]
+        return Response(body_of(first.response), first.response.status, headers, more)
+
+    async def nothing(self, request: Request) -> Response:
+        """What TorchServe says where there is no model in the path."""
+        return Response(render_error(404, NO_RESOURCE), 404)
 
     async def ping(self, request: Request) -> Response:
         """Answers as TorchServe's does; whether a model can answer is asked at `/v2/models/{model}/ready`."""
         return Response(json_values.render({"status": "Healthy"}))
 
+    async def describe(self, request: Request) -> Response:
+        """An OpenAPI document of the endpoints that TorchServe's clients call."""
+        return Response(json_values.render(description(__version__)))
 
-async def _rest(answers: AsyncGenerator[Answer]) -> AsyncGenerator[bytes]:
+
+async def _bodies(answers: AsyncGenerator[Answer]) -> AsyncGenerator[bytes]:
+    """The bodies of `answers`. The first item is empty, and there to begin: who closes this closes them then."""
     async with aclosing(answers):
+        yield b""
         async for answer in answers:
             yield body_of(answer.response)
-
-
-def _body(answer: Answer) -> tuple[bytes, int, list[tuple[bytes, bytes]]]:
-    content_type = answer.response.content_type
-    header = (b"content-type", content_type.encode("latin-1")) if content_type else JSON
-    return body_of(answer.response), HTTPStatus.OK, [header, cache_header(answer)]
-
-
-def render_error(status: int, message: str) -> bytes:
-    """TorchServe's error object."""
-    kind = _TYPES.get(status, "InternalServerException")
-    return json_values.render({"code": status, "type": kind, "message": message})

@@ -11,11 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portico.codecs.tensorflow import DATATYPE, DTYPE, MOST_FILLED, decode_tensors, encode_tensor, signature_def
+from portico.codecs.tensorflow import (
+    DATATYPE,
+    DTYPE,
+    MOST_FILLED,
+    decode_tensors,
+    encode_tensor,
+    signature_def,
+    without_field,
+)
 from portico.errors import InvalidRequest
 from portico.inference import ITEM_SIZE, Tensor, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
+from portico.wire import tf_serving_pb2 as tfs
 
 # Datatype → TensorFlow's field for it, and how Python's struct writes one of its values (16-bit floats as their bits).
 TYPED = {
@@ -289,3 +298,19 @@ def test_a_signature_of_a_datatype_that_is_not_carried() -> None:
     """An input of a datatype that we have no name for is DT_INVALID, and not taken for another."""
     signature = Signature((TensorSpec("x", "", (1,)),), ())
     assert signature_def(signature).inputs["x"].dtype == tf.DT_INVALID
+
+
+def test_a_field_is_taken_out_of_a_message_that_is_not_read() -> None:
+    """All else stays to the byte; what is no message is refused wherever it breaks off."""
+    outputs = {"y": tf.TensorProto(dtype=tf.DT_FLOAT, float_val=[1.0] * 100)}
+    answer = tfs.PredictResponse(model_spec=tfs.ModelSpec(name="inner"), outputs=outputs).SerializeToString()
+    without = tfs.PredictResponse(outputs=outputs).SerializeToString()
+    assert without_field(answer, 2) == without
+    assert without_field(without, 2) == without
+    assert without_field(b"", 2) == b""
+    for length in range(1, len(without)):
+        with pytest.raises(InvalidRequest):
+            without_field(without[:length], 2)
+    for broken in (b"\xff" * 12, b"\x08\x01", b"\x0a\xff\xff\xff\xff\x0f"):
+        with pytest.raises(InvalidRequest):
+            without_field(broken, 2)

@@ -56,3 +56,11 @@ def test_a_load_that_no_files_brought_about_is_timed_from_its_own_begin(caplog: 
     files = ModelFiles("iris", Server.TF_SERVING, (version,), since=1.0, settled=2.0)
     took = "in 2.00 s (settle 0.00 s, judge 0.00 s, load 1.50 s, flip 0.50 s)"
     assert f"model iris version 2: ready {took}" in lines(caplog, files, {SECOND.name: (18.0, 19.5)})
+
+
+def test_a_swap_is_not_timed_from_what_is_copied_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
+    """While version 2 is loaded, version 3 is put there: the times are those of version 2, and none is negative."""
+    version = VersionFiles("2", SECOND, since=10.0, settled=11.0, judged=11.5)
+    files = ModelFiles("iris", Server.TF_SERVING, (version, VersionFiles("3", since=15.0)), since=15.0, settled=11.0)
+    took = "in 10.00 s (settle 1.00 s, judge 0.50 s, load 6.50 s, flip 2.00 s)"
+    assert f"model iris version 2: ready {took}" in lines(caplog, files, {SECOND.name: (11.5, 18.0)})

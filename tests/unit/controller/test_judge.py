@@ -19,7 +19,7 @@ from portico.controller.fingerprint import fingerprint
 from portico.controller.inventory import FileStamp, FoundVersion
 from portico.controller.judge import judge
 from portico.controller.rejected import Rejected, Stopped
-from portico.controller.saved_model import INDEX, check_saved_model
+from portico.controller.saved_model import INDEX, MAX_GRAPHS, check_saved_model
 from portico.controller.servable import Servable, is_generated, version_key
 from portico.controller.tensor_bundle import Broken, read_index
 from portico.routing import Server
@@ -238,6 +238,9 @@ def test_a_saved_model_without_all_its_variables_is_refused(tmp_path: Path, name
         ("graph", GRAPH[:3], "'saved_model.pb' is cut off"),
         ("graph", b"broken", "'saved_model.pb' is cut off"),
         ("graph", b"\x08\x01", "there is no graph in it"),
+        ("graph", bytes(1 << 20), "'saved_model.pb' is cut off, or no SavedModel"),
+        ("graph", GRAPH + bytes(1 << 20), "'saved_model.pb' is cut off, or no SavedModel"),
+        ("graph", b"\x12\x00" * (MAX_GRAPHS + 1), f"holds more than {MAX_GRAPHS} graphs"),
     ],
 )
 def test_a_saved_model_that_is_cut_off_is_refused(tmp_path: Path, part: str, content: bytes, reason: str) -> None:
@@ -255,6 +258,17 @@ def test_an_index_of_any_bytes_is_read_or_refused(head: bytes, flip: int) -> Non
     for content in (bytes(whole), head):
         with contextlib.suppress(Broken):
             read_index(content)
+
+
+def test_reading_a_saved_model_stops_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    """Its list of fields may be as long as a hostile file is; nothing is said of what was not read to its end."""
+    files = saved_model(tmp_path, graph=b"\x08\x01" * 1000)
+    with pytest.raises(Rejected, match="there is no graph in it"):
+        check_saved_model(tmp_path, files)
+    with pytest.raises(Stopped):
+        check_saved_model(tmp_path, files, lambda: True)
+    with pytest.raises(Stopped):
+        judge(tmp_path, FoundVersion("1", Server.TF_SERVING, "", tuple(files)), lambda: True)
 
 
 def test_an_empty_file_in_a_saved_model_is_refused(tmp_path: Path) -> None:

@@ -380,6 +380,63 @@ def test_a_name_that_is_no_longer_clear_keeps_what_serves() -> None:
     assert iris(decided) == {"": (State.QUARANTINED, "")}
 
 
+@pytest.mark.parametrize(
+    ("found", "reports"),
+    [
+        (files(VersionFiles("1")), ({V1: READY}, {})),
+        (files(VersionFiles("")), ({V1: READY}, {})),
+        (lying(V1_NEW), ({V1: READY}, {})),
+        (lying(V1_NEW), ({V1: READY, V1_NEW: LOADING}, {V1_NEW: LOADING})),
+        (lying(V1_NEW), ({V1: READY, V1_NEW: READY}, {V1_NEW: LOADING})),
+    ],
+    ids=["files change", "an archive changes", "not begun", "loading", "loading longer"],
+)
+def test_a_replica_that_lost_what_is_being_replaced_waits_for_what_follows(
+    found: Inventory, reports: tuple[Mapping[Servable, Status], ...]
+) -> None:
+    """It has neither the old content nor the new one: calls go to those that have, and no flip waits for it."""
+    decided = plan(found, fleet(*reports), served(V1), ())
+    assert decided.rotation == {TF: ("r0",)}
+    flips = reports[0].get(V1_NEW) == READY
+    assert iris(decided) == {"1": (State.READY, V1_NEW.name if flips else V1.name)}
+
+
+def test_a_replica_that_waited_comes_in_with_what_follows() -> None:
+    """With the new content it has what the new table routes to."""
+    both = fleet({V1: READY, V1_NEW: READY}, {V1_NEW: READY})
+    flipped = plan(lying(V1_NEW), both, served(V1), ())
+    assert (flipped.rotation, iris(flipped)) == ({TF: ("r0",)}, {"1": (State.READY, V1_NEW.name)})
+    assert plan(lying(V1_NEW), both, flipped.table, ()).rotation == {TF: ("r0", "r1")}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "ended", "status"),
+    [
+        (files(VersionFiles("1")), files(VersionFiles("1", problem="cut off")), READY),
+        (files(VersionFiles("")), files(VersionFiles("", problem="cut off")), READY),
+        (files(VersionFiles("1")), files(VersionFiles("2")), READY),
+        (files(VersionFiles("1")), Inventory(), READY),
+        (lying(V1_NEW), lying(V1_NEW), FAILED),
+    ],
+    ids=["broken", "a broken archive", "its version was deleted", "its model was deleted", "cannot be loaded"],
+)
+def test_a_replica_does_not_wait_for_what_it_can_never_have_again(
+    waiting: Inventory, ended: Inventory, status: Status
+) -> None:
+    """It takes calls for the others then, once it has all of these."""
+    other = servable("other")
+    table, rest = served(V1, other), lying(other).models
+    whole = {V1: READY, other: READY}
+
+    def rotation(found: Inventory, *reports: Mapping[Servable, Status]) -> tuple[str, ...]:
+        return plan(Inventory({**found.models, **rest}), fleet(*reports), table, ()).rotation[TF]
+
+    assert rotation(waiting, whole, {other: READY}) == ("r0",)
+    whole |= {V1_NEW: status} if status is FAILED else {}
+    assert rotation(ended, whole, {}) == ("r0",)
+    assert rotation(ended, whole, {other: READY}) == ("r0", "r1")
+
+
 def test_a_model_that_moves_to_the_other_server_flips_there() -> None:
     """The route leads to the old server until the new one is ready."""
     torch = servable("iris", "1", "b", Server.TORCHSERVE)

@@ -16,7 +16,7 @@ from portico.controller.loaders import LoadState, Status
 from portico.controller.plan import Load, Unload, plan, routes
 from portico.controller.policy import Policy
 from portico.controller.servable import Servable
-from portico.controller.shortcut import Memory
+from portico.controller.shortcut import Shortcut
 from portico.routing import RouteTable, Server, State
 
 ENOUGH_ROUNDS = 60
@@ -32,7 +32,7 @@ class World:
     inventory: Inventory
     table: RouteTable = field(default_factory=RouteTable)
     unreachable: frozenset[str] = frozenset()
-    memory: Memory = field(default_factory=Memory)
+    shortcut: Shortcut = field(default_factory=Shortcut)
     loads: list[tuple[str, str]] = field(default_factory=list)
     unloads: list[tuple[str, str]] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class World:
         """Plans, publishes, acts; lets every load that was under way end. Returns whether anything happened."""
         before = {address: dict(has) for replicas in self.replicas.values() for address, has in replicas.items()}
         unrouted = {name for has in before.values() for name in has} - {route.servable for route in routes(self.table)}
-        decided = plan(self.inventory, self.fleets(), self.table, unrouted, self.memory)
+        decided = plan(self.inventory, self.fleets(), self.table, unrouted, self.shortcut)
         assert decided == plan(self.inventory, self.fleets(), self.table, unrouted), "the shortcut is none"
         ended = self.finish_loads()
         for action in decided.actions:

@@ -21,6 +21,8 @@ TICK = 0.03
 def root(tmp_path: Path) -> Path:
     for file in ("iris/1/saved_model.pb", "iris/1/variables/variables.index", "iris/model.yaml", "faces/3/x.mar"):
         put(tmp_path / "models" / file)
+    for folder in ("iris/1/assets", "iris/1/deep/empty", "faces/beta"):
+        (tmp_path / "models" / folder).mkdir(parents=True)
     put(tmp_path / "models/linked/1/.keep")
     (tmp_path / "models/linked/1/linked.mar").symlink_to("../../faces/3/x.mar")
     time.sleep(TICK)
@@ -72,6 +74,9 @@ def replace(root: Path) -> None:
         lambda root: put(root / "iris/2/saved_model.pb"),
         lambda root: put(root / "iris/1/variables/variables.data-00000-of-00001"),
         lambda root: put(root / "iris/1/assets.extra/x"),
+        lambda root: put(root / "iris/1/assets/x"),
+        lambda root: put(root / "iris/1/deep/empty/x"),
+        lambda root: put(root / "faces/beta/x.mar"),
         lambda root: (root / "iris/1/variables/variables.index").unlink(),
         lambda root: (root / "iris/1").rename(root / "iris/2"),
         lambda root: (root / "iris/model.yaml").write_text("longer"),
@@ -112,7 +117,7 @@ def test_folders_in_which_nothing_changed_are_not_listed(
     put(root / "faces/3/x.mar", b"longer")
     listed.clear()
     scan(root, before, recheck)
-    assert set(listed) == {"faces", "faces/3", "linked", "linked/1"}
+    assert set(listed) == {"faces", "faces/3", "faces/beta", "linked", "linked/1"}
 
 
 def test_folders_that_changed_just_now_are_listed_again(root: Path, listed: list[str]) -> None:

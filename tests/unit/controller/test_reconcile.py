@@ -18,7 +18,7 @@ from fakes_controller import (
     lying,
     servable,
 )
-from portico.acknowledgements import Acknowledgement
+from portico.acknowledgements import GOODBYE, Acknowledgement
 from portico.controller.drain import Drain
 from portico.controller.inventory import Inventory, ModelFiles, VersionFiles
 from portico.controller.loaders import LoaderError, LoadState, ReplicaUnreachable, Status
@@ -44,6 +44,7 @@ class Stack:
     retry: float = 3600.0
     now: float = 0.0
     warm: Warmer | None = None
+    beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.gateways, self.balancer, self.links = FakeGateways(), FakeBalancer(), FakeLinks()
@@ -62,6 +63,7 @@ class Stack:
             drain=Drain(self.drain, silence=60, listen=self.listen),
             retry=self.retry,
             warm=self.warm,
+            beat=self.beat,
             clock=lambda: self.now,
         )
 
@@ -154,6 +156,21 @@ async def test_a_gateway_that_is_gone_is_forgotten_in_the_end() -> None:
         stack.now += 10
     await stack.rounds()
     assert V1.name not in tf.fleet["t0"].loaded
+
+
+async def test_a_gateway_that_says_goodbye_is_forgotten_at_once(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is kept for it, also not in Redis, and nobody is warned of its silence."""
+    stack.gateways.say = {"g": Acknowledgement(0, frozenset({V1.name}))}
+    await stack.rounds()
+    stack.repository.inventory = lying(V2, DIGITS)
+    await stack.rounds()
+    assert V1.name in stack.tf.fleet["t0"].loaded
+    stack.gateways.say = {"g": GOODBYE}
+    await stack.rounds()
+    assert (V1.name in stack.tf.fleet["t0"].loaded, stack.gateways.say) == (False, {})
+    stack.now += 60
+    await stack.rounds()
+    assert "silent" not in caplog.text
 
 
 async def test_nothing_is_unloaded_before_every_gateway_could_be_heard() -> None:
@@ -432,6 +449,66 @@ async def test_a_repository_that_cannot_be_read_changes_nothing(stack: Stack) ->
     stack.repository.inventory = Inventory()
     await stack.rounds()
     assert (stack.backplane.tables[-1], V1.name in stack.tf.fleet["t0"].loaded) == (table, True)
+
+
+async def test_replicas_come_and_go_while_the_repository_cannot_be_read(stack: Stack) -> None:
+    """Calls go to those that have what lay there last; nothing is loaded or unloaded, and the round says so."""
+    stack.tf.fleet["t1"] = FakeReplica()
+    table = await stack.rounds()
+    assert await stack.reconciler.round()
+    stack.calls()
+    stack.repository.readable = False
+    stack.tf.fleet["t1"].restart()
+    stack.tf.fleet["t0"].loaded[V2.name] = Status(LoadState.READY)
+    await stack.rounds()
+    assert not await stack.reconciler.round()
+    assert (stack.balancer.rotation[Server.TF_SERVING], stack.calls()) == (("t0",), [])
+    assert stack.backplane.tables[-1] == table
+    stack.repository.readable = True
+    await stack.rounds()
+    assert stack.balancer.rotation[Server.TF_SERVING] == ("t0", "t1")
+    assert sorted(stack.calls()) == sorted([("load", V1.name), ("unload", V2.name)])
+
+
+async def test_a_repository_that_cannot_be_read_is_not_read_in_a_loop(stack: Stack) -> None:
+    """It is read again after the interval, an hour here, whatever was about to settle when it went away."""
+    stack.repository.readable, stack.repository.next_look = False, 0.0
+    stop = asyncio.Event()
+    running = asyncio.create_task(stack.reconciler.run(stop))
+    await until(lambda: stack.repository.looks > 0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert stack.repository.looks == 1
+    stop.set()
+    await running
+
+
+async def test_a_heartbeat_that_cannot_be_written_stops_no_round(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, once; a full disk takes no model away and holds none up."""
+
+    def beat() -> None:
+        raise OSError("no space left on device")
+
+    stack.beat = beat
+    stack.reconciler = stack.another()
+    assert (await stack.rounds()).resolve("iris").servable == V1.name
+    assert sum("heartbeat cannot be written: no space left" in line for line in caplog.messages) == 1
+
+
+async def test_a_swap_and_back_while_the_first_is_loaded_is_loaded_anew(stack: Stack) -> None:
+    """A, B, and A again: what was read meanwhile may be both, so nothing routes there before it was read again."""
+    hold = stack.tf.fleet["t0"].hold[V1.name] = asyncio.Event()
+    await stack.rounds()
+    for found in (VersionFiles("1"), VersionFiles("1", servable("iris", "1", "b")), VersionFiles("1", V1)):
+        stack.repository.inventory = Inventory({"iris": ModelFiles("iris", Server.TF_SERVING, (found,))})
+        await stack.rounds()
+    stack.calls()
+    hold.set()
+    table = await stack.rounds()
+    assert [call for call in stack.calls() if call[1] == V1.name] == [("unload", V1.name), ("load", V1.name)]
+    assert table.resolve("iris").servable == V1.name
 
 
 async def test_a_kind_of_server_that_is_not_there_says_so() -> None:

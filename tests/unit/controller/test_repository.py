@@ -13,8 +13,8 @@ import pytest
 
 from portico.controller import judge as judging
 from portico.controller import repository as module
-from portico.controller.inventory import FoundVersion, Inventory, ModelFiles, VersionFiles
-from portico.controller.judge import Judgement
+from portico.controller.inventory import FoundPolicy, FoundVersion, Inventory, ModelFiles, VersionFiles
+from portico.controller.judge import JudgedPolicy, Judgement
 from portico.controller.policy import Policy
 from portico.controller.rejected import Stopped
 from portico.controller.repository import Repository
@@ -260,6 +260,36 @@ async def test_warm_up_requests_may_come_after_the_policy(root: Path, repository
     put(root / "iris/model.yaml", b"warmup: warm.jsonl\n")
     await look_until(repository, "iris", lambda found: "is no file" in found.problem)
     put(root / "iris/warm.jsonl")
+    assert whole(await look_until(repository, "iris", lambda found: not found.problem))
+
+
+async def test_a_policy_that_waits_for_its_warm_up_file_stays_a_problem(
+    root: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read again in every look, and what was wrong with it holds until the answer has come."""
+    gate, original = threading.Event(), module.judge_policy
+    asked: list[str] = []
+
+    def judge_policy(root: Path, found: FoundPolicy) -> JudgedPolicy:
+        asked.append(found.path)
+        gate.wait(60)
+        return original(root, found)
+
+    monkeypatch.setattr(module, "judge_policy", judge_policy)
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    gate.set()
+    put(root / "iris/1/saved_model.pb")
+    put(root / "iris/model.yaml", b"warmup: warm.jsonl\n")
+    before = await look_until(repository, "iris", lambda found: "is no file" in found.problem)
+    gate.clear()
+    asked.clear()
+    try:
+        for _ in range(3):
+            assert (await repository.look()).models["iris"] == before
+        assert asked == ["iris/model.yaml"]
+        put(root / "iris/warm.jsonl")
+    finally:
+        gate.set()
     assert whole(await look_until(repository, "iris", lambda found: not found.problem))
 
 

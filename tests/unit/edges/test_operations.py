@@ -25,7 +25,7 @@ def backends() -> dict[Server, FakeBackend]:
 
 
 async def ask(path: str, routes: LiveRoutes, backends: dict[Server, FakeBackend], method: str = "GET") -> Any:
-    answer = await call(operations(routes, backends, "1.2.3"), method, path)
+    answer = await call(operations(routes, backends), method, path)
     return answer.status, answer.json()
 
 
@@ -85,15 +85,15 @@ async def test_before_the_first_snapshot(backends: dict[Server, FakeBackend]) ->
 
 
 async def test_an_unknown_path(backends: dict[Server, FakeBackend]) -> None:
-    """A path that nobody knows is answered 404, naming it and where models are listed."""
+    """A path that nobody knows is answered 404, naming it, where models are listed and where everything is shown."""
     status, body = await ask("/nothing/here", LiveRoutes(TABLE), backends)
     assert status == 404
     assert "/nothing/here" in body["error"]
     assert "/v2/repository/index" in body["error"]
+    assert "/docs" in body["error"]
 
 
-async def test_documentation(backends: dict[Server, FakeBackend]) -> None:
-    """The operations describe themselves as OpenAPI, with the gateway's version."""
-    status, body = await ask("/openapi.json", LiveRoutes(), backends)
-    assert (status, body["info"]["version"]) == (200, "1.2.3")
-    assert set(body["paths"]) == {"/healthz", "/readyz"}
+async def test_a_wrong_method(backends: dict[Server, FakeBackend]) -> None:
+    """A method that an operation does not have is answered 405, in the form of other errors, with those that it has."""
+    answer = await call(operations(LiveRoutes(), backends), "POST", "/readyz")
+    assert (answer.status, answer.header(b"allow"), list(answer.json())) == (405, "GET", ["error"])

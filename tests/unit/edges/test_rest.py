@@ -3,13 +3,13 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
 
 from asgi_client import Event, Exchange, call
-from portico.edges.rest import Endpoint, Request, Response, RestEdge
+from portico.edges.rest import BrokenOff, Endpoint, Request, Response, RestEdge
 from portico.errors import InvalidRequest, PorticoError
 from sample_gateway import nothing_here
 
@@ -242,3 +242,119 @@ def test_the_first_segment_of_a_pattern() -> None:
     """Endpoints are grouped by the literal first segment of their pattern, with or without more behind it."""
     patterns: Iterable[str] = ("/v2", r"/v2/models/(?P<model>[^/]+)", r"/v2:go", r"/v2(?P<x>:.*)?", "/v2/")
     assert {Endpoint("GET", pattern, told, render).root for pattern in patterns} == {"v2"}
+
+
+async def test_the_query_reaches_the_handler() -> None:
+    """A handler sees what follows the question mark as it came, and nothing where there is none."""
+
+    async def handle(request: Request) -> Response:
+        return Response(request.query.encode())
+
+    gateway = edge(("GET", "/x", handle))
+    assert [(await call(gateway, "GET", path)).body for path in ("/x?a=%20b&a", "/x?", "/x")] == [b"a=%20b&a", b"", b""]
+
+
+async def test_the_head_of_an_answer() -> None:
+    """HEAD is answered wherever GET is, with the same headers and no body."""
+    whole, head = [await call(ITEMS, method, "/items/a") for method in ("GET", "HEAD")]
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers == [*whole.headers[:-1], (b"content-length", b"%d" % len(whole.body.replace(b"GET", b"HEAD")))]
+    assert (await call(ITEMS, "HEAD", "/items/a/b")).body == b"fallback"
+
+
+async def test_a_description_claims_no_path() -> None:
+    """An endpoint for OPTIONS alone leaves the path's other methods to the application behind."""
+    gateway = edge(("OPTIONS", "/x", told))
+    assert (await call(gateway, "OPTIONS", "/x")).status == 200
+    assert (await call(gateway, "GET", "/x")).body == b"fallback"
+
+
+class Pieces:
+    """A handler that answers in the pieces of `rest`, in which an exception is raised; it tells whether it was closed.
+
+    None waits for ever.
+    """
+
+    def __init__(self, *rest: bytes | Exception | None) -> None:
+        self._rest = rest
+        self.closed = False
+
+    async def __call__(self, request: Request) -> Response:
+        more = self._more()
+        await anext(more)
+        return Response(b"first ", 202, [(b"content-type", b"text/plain")], more)
+
+    async def _more(self) -> AsyncGenerator[bytes]:
+        try:
+            yield b""
+            for piece in self._rest:
+                if piece is None:
+                    await asyncio.Event().wait()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece or b""
+        finally:
+            self.closed = True
+
+
+async def test_an_answer_in_pieces() -> None:
+    """Each piece is sent as it comes; status and headers are the handler's, and there is no length."""
+    handler = Pieces(b"second ", b"", b"third")
+    answer = await call(edge(("POST", "/x", handler)), "POST", "/x")
+    assert (answer.status, answer.headers) == (202, [(b"content-type", b"text/plain")])
+    assert (answer.body, handler.closed) == (b"first second third", True)
+    assert len(answer.events) == 6
+
+
+async def test_the_head_of_an_answer_in_pieces() -> None:
+    """HEAD of an answer in pieces is its headers, and the rest is closed unread."""
+    handler = Pieces(None)
+    answer = await call(edge(("GET", "/x", handler)), "HEAD", "/x")
+    assert (answer.status, answer.body, handler.closed) == (202, b"", True)
+
+
+@pytest.mark.parametrize("error", [PorticoError("the model broke"), RuntimeError("a bug")])
+async def test_pieces_that_break_off(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """After the first piece nobody can be told of a failure: the answer is not ended, and the ASGI server breaks it."""
+    exchange = Exchange("GET", "/x", b"", (), eager=False)
+    handler = Pieces(b"second", error)
+    with pytest.raises(BrokenOff):
+        await exchange.run(edge(("GET", "/x", handler)))
+    assert [event.get("body") for event in exchange.answer.events] == [None, b"first ", b"second"]
+    assert exchange.answer.events[-1]["more_body"]
+    assert str(error) in caplog.text
+    assert handler.closed
+
+
+async def test_pieces_that_do_not_come_in_time(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that was begun and has not ended in the time of a request is broken off, not answered a second time."""
+    exchange = Exchange("GET", "/x", b"", (), eager=False)
+    handler = Pieces(None)
+    with pytest.raises(BrokenOff):
+        await exchange.run(edge(("GET", "/x", handler), timeout=0.05))
+    assert [event["type"] for event in exchange.answer.events] == ["http.response.start", "http.response.body"]
+    assert "0.05 s" in caplog.text
+    assert handler.closed
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["as ASGI says", "as pyvoy does"])
+async def test_a_client_that_goes_between_pieces(eager: bool) -> None:
+    """When the client goes, the pieces are closed, whether one is being sent or waited for; nothing is reported."""
+    for rest in ((None,), [b"x"] * 100_000):
+        handler = Pieces(*rest)
+        exchange = Exchange("GET", "/x", b"", (), eager)
+        running = asyncio.create_task(exchange.run(edge(("GET", "/x", handler))))
+        while not exchange.answer.events:
+            await asyncio.sleep(0)
+        exchange.leave()
+        await running
+        assert handler.closed
+
+
+async def test_a_client_that_does_not_read_pieces() -> None:
+    """A client that takes no pieces holds its call open for the time of a request, and no longer."""
+    handler = Pieces(b"second")
+    exchange = ReadsNothing("GET", "/x", b"", (), eager=False)
+    with pytest.raises(BrokenOff):
+        await exchange.run(edge(("GET", "/x", handler), timeout=0.05))
+    assert handler.closed

@@ -97,7 +97,7 @@ def test_pip_s_downloads_are_counted(checkout: Path) -> None:
         ("protos", {"programs"}),
         ("check", {"programs", "dev"}),
         ("run", {"programs", "gateway", "tf-serving", "torchserve"}),
-        ("test", {"programs", "gateway", "tf-serving", "torchserve", "dev"}),
+        ("test", {"programs", "gateway", "tf-serving", "torchserve", "dev", "clients"}),
     ],
 )
 def test_each_command_makes_what_it_needs(purpose: str, names: set[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from asgi_client import Answer
+from echo_models import EchoGateway
 from portico import __version__
-from portico.codecs.handler import raw_response
+from portico.codecs.handler import raw_response, request_body
 from portico.routing import RouteTable, Server, State
 from sample_gateway import FRESH, LIMIT, SampleGateway, model
 
 ROW = [0.5, 0.25, 1.0, 9.0]
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
 def fp32(name: str, *shape: int, data: Any) -> dict[str, Any]:
@@ -124,6 +126,24 @@ async def test_the_content_type_for_a_handler(gateway: SampleGateway) -> None:
 
 
 @pytest.mark.parametrize("model", ["iris", "digits"])
+async def test_parameters_at_every_level(gateway: SampleGateway, model: str) -> None:
+    """Parameters may stand at the request, its inputs and its outputs; those that nobody defines mean nothing."""
+    given = {"parameters": {"priority": 3, "timeout": 5.5, "sequence_id": 0, "sequence_start": False, "a": "b"}}
+    output = {"iris": "species", "digits": "digit"}[model]
+    plain = await infer(gateway, model, IRIS | {"outputs": [{"name": output}]})
+    inputs = [tensor | given for tensor in IRIS["inputs"]]
+    answer = await infer(gateway, model, {"inputs": inputs, "outputs": [{"name": output} | given]} | given)
+    assert (answer.header(b"x-cache"), answer.json()) == ("HIT", plain.json())
+
+
+@pytest.mark.parametrize("what", ["load", "unload"])
+async def test_loading_by_a_call(gateway: SampleGateway, what: str) -> None:
+    """Nobody loads or unloads a model but by its files, and a call that asks for it is 403 and told so."""
+    status, body = await gateway.refused("POST", f"/v2/repository/models/iris/{what}", {})
+    assert (status, "by their files" in body["error"]) == (403, True)
+
+
+@pytest.mark.parametrize("model", ["iris", "digits"])
 async def test_optional_fields_that_are_null(gateway: SampleGateway, model: str) -> None:
     """An optional field that is null is one that is not there, as clients write it that know their fields."""
     plain = await infer(gateway, model, IRIS)
@@ -172,11 +192,28 @@ async def test_a_content_type_that_is_none(gateway: SampleGateway) -> None:
     assert (status, text) == (400, "'content_type' has to be a string.")
 
 
-async def test_numbers_that_json_has_not(gateway: SampleGateway) -> None:
-    """NaN and the infinities go in and come out as their words."""
-    body = json.dumps({"inputs": [fp32("x", 2, data=[float("nan"), float("-inf")])]}).encode()
-    answer = await infer(gateway, "half", body)
-    assert b'"data":[NaN,-Infinity]' in answer.body
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
+async def test_numbers_that_json_has_not(datatype: str) -> None:
+    """NaN and the infinities go in and come out as their words, in every datatype that has them."""
+    tensor = {"name": "x", "shape": [4], "datatype": datatype, "data": [float("nan"), float("inf"), -float("inf"), 1]}
+    answer = await infer(EchoGateway(), f"echo-{datatype}", json.dumps({"inputs": [tensor]}).encode())
+    assert b'"data":[NaN,Infinity,-Infinity,1.0]' in answer.body
+
+
+@pytest.mark.parametrize("word", ["nan", "+Infinity", "inf", '"NaN"', "null"])
+async def test_words_that_are_no_numbers(word: str) -> None:
+    """Other spellings of them, and their words as strings, are refused."""
+    body = f'{{"inputs": [{{"name": "x", "shape": [1], "datatype": "FP32", "data": [{word}]}}]}}'
+    status, text = await refusal(EchoGateway(), "echo-FP32", body.encode())
+    assert (status, "not JSON" in text or "the model takes FP32" in text) == (400, True)
+
+
+@pytest.mark.parametrize("datatype", ["INT32", "UINT8", "BOOL"])
+async def test_infinities_among_whole_numbers(datatype: str) -> None:
+    """A datatype that has no NaN takes none."""
+    tensor = {"name": "x", "shape": [1], "datatype": datatype, "data": [float("nan")]}
+    status, text = await refusal(EchoGateway(), f"echo-{datatype}", json.dumps({"inputs": [tensor]}).encode())
+    assert (status, f"the model takes {datatype}" in text) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +243,31 @@ async def test_numbers_that_json_has_not(gateway: SampleGateway) -> None:
         (IRIS | {"outputs": ["species"]}, "'outputs' has to be a list of objects with a 'name'"),
         (IRIS | {"parameters": [1]}, "'parameters' has to be an object"),
         (IRIS | {"parameters": {"signature_name": 1}}, "'signature_name' has to be a string"),
+        (IRIS | {"parameters": {"x": {}}}, "parameter 'x' has to be a string, a number or a boolean"),
+        (IRIS | {"parameters": {"x": [1]}}, "parameter 'x' has to be a string, a number or a boolean"),
+        (IRIS | {"parameters": {"sequence_id": 42}}, "Portico keeps no sequences"),
+        (IRIS | {"parameters": {"sequence_id": "a"}}, "Portico keeps no sequences"),
+        (IRIS | {"parameters": {"sequence_start": True}}, "Portico keeps no sequences"),
+        (IRIS | {"parameters": {"sequence_end": True}}, "Portico keeps no sequences"),
+        (IRIS | {"parameters": {"sequence_id": 1.5}}, "'sequence_id' has to be a number or a string"),
+        (IRIS | {"parameters": {"sequence_start": 1}}, "'sequence_start' has to be true or false"),
+        (IRIS | {"parameters": {"binary_data_output": 1}}, "'binary_data_output' has to be true or false"),
+        ({"inputs": [fp32("x", 1, data=[1]) | {"parameters": 1}]}, "Input 'x': 'parameters' has to be an object"),
+        ({"inputs": [fp32("x", 1, data=[1]) | {"parameters": {"a": []}}]}, "Input 'x': parameter 'a' has to be"),
+        (
+            {"inputs": [{"name": "x", "parameters": {"shared_memory_region": "r"}}]},
+            "Input 'x': Portico has no shared memory with its clients",
+        ),
+        (IRIS | {"outputs": [{"name": "species", "parameters": []}]}, "Output 'species': 'parameters' has to be"),
+        (
+            IRIS | {"outputs": [{"name": "species", "parameters": {"classification": 3}}]},
+            "Output 'species': 'classification' is not supported",
+        ),
+        (
+            IRIS | {"outputs": [{"name": "species", "parameters": {"shared_memory_region": "r"}}]},
+            "Output 'species': Portico has no shared memory",
+        ),
+        (IRIS | {"outputs": [{"name": "species"}] * 2}, "Output 'species': it is asked for twice"),
         (IRIS | {"id": 1}, "'id' has to be a string"),
         (IRIS | {"outputs": [{"name": "petal"}]}, "no output 'petal'. Its outputs: probabilities, species"),
         ({"inputs": []}, "also takes input 'measurements' (FP32 [-1, 4])"),
@@ -250,7 +312,7 @@ async def test_models_that_cannot_answer(gateway: SampleGateway, path: str, stat
 async def test_a_model_name_of_megabytes(gateway: SampleGateway) -> None:
     """A name of megabytes is 404 in a short text, which names the models there are."""
     status, text = await refusal(gateway, "x" * 2_000_000, IRIS)
-    assert (status, "There are " in text, len(text) < 1000) == (404, True, True)
+    assert (status, "There are" in text, len(text) < 1000) == (404, True, True)
 
 
 async def test_failures_behind(gateway: SampleGateway) -> None:
@@ -295,17 +357,39 @@ async def test_metadata_lists_versions_that_can_be_called(gateway: SampleGateway
 
 
 async def test_model_metadata_without_a_default_signature(gateway: SampleGateway) -> None:
-    """A model without a default signature is described by the one it has, any rank as one open size."""
+    """A model without a default signature is described by the one it has."""
     answer = (await gateway.rest("GET", "/v2/models/one%20named")).json()
     assert [entry["name"] for entry in answer["inputs"]] == ["x"]
-    assert (await gateway.rest("GET", "/v2/models/half")).json()["inputs"][0]["shape"] == [-1]
+
+
+async def test_model_metadata_of_any_rank(gateway: SampleGateway) -> None:
+    """A tensor of any rank has a shape without sizes, and says that this is what is meant."""
+    answer = (await gateway.rest("GET", "/v2/models/half")).json()
+    expected = {"name": "x", "datatype": "FP32", "shape": [], "parameters": {"unknown_rank": True}}
+    assert answer["inputs"] == [expected]
+
+
+@pytest.mark.parametrize("path", ["digits", "away"])
+async def test_model_metadata_of_a_handler(gateway: SampleGateway, path: str) -> None:
+    """A TorchServe model has the input and the output that every one has: its handler's body, as it is."""
+    answer = (await gateway.rest("GET", f"/v2/models/{path}")).json()
+    body = [{"name": "body", "datatype": "BYTES", "shape": [1]}]
+    assert (answer["platform"], answer["inputs"], answer["outputs"]) == ("pytorch_torchserve", body, body)
+
+
+async def test_a_call_as_the_metadata_of_a_handler_says(gateway: SampleGateway) -> None:
+    """What the metadata of a TorchServe model describes can be sent, and comes back when it is asked for by name."""
+    raw = {"name": "body", "datatype": "BYTES", "shape": [1], "data": ["[1, 2]"]}
+    answer = await infer(gateway, "digits", {"inputs": [raw], "outputs": [{"name": "body"}]})
+    assert answer.json()["outputs"] == [raw | {"data": ['{"digit": 7, "probabilities": [0.25, 0.75]}']}]
+    assert request_body(gateway.torchserve.calls[0][1])[0] == b"[1, 2]"
 
 
 @pytest.mark.parametrize(
-    ("name", "platform"), [("digits", "pytorch_torchserve"), ("damaged", ""), ("loading", "tensorflow_savedmodel")]
+    ("name", "platform"), [("refused", "pytorch_torchserve"), ("damaged", ""), ("loading", "tensorflow_savedmodel")]
 )
-async def test_model_metadata_of_the_undeclared(gateway: SampleGateway, name: str, platform: str) -> None:
-    """A model that declares no signature, or is not ready, has metadata without tensors."""
+async def test_model_metadata_of_what_is_not_ready(gateway: SampleGateway, name: str, platform: str) -> None:
+    """A model that has never been ready has metadata without tensors."""
     answer = (await gateway.rest("GET", f"/v2/models/{name}")).json()
     assert (answer["platform"], answer["inputs"], answer["outputs"]) == (platform, [], [])
 
@@ -339,7 +423,7 @@ async def test_model_ready(gateway: SampleGateway, path: str, status: int, versi
 async def test_server(gateway: SampleGateway) -> None:
     """The server tells its name, version and extensions, and lives whatever its models do."""
     answer = await gateway.rest("GET", "/v2")
-    assert answer.json() == {"name": "portico", "version": __version__, "extensions": ["model_repository"]}
+    assert answer.json() == {"name": "portico", "version": __version__, "extensions": EXTENSIONS}
     assert (await gateway.rest("GET", "/v2/health/live")).json() == {"live": True}
 
 
@@ -373,6 +457,7 @@ async def test_before_the_first_snapshot(path: str) -> None:
         ("POST", "/v2/models/iris", "GET"),
         ("GET", "/v2/repository/index", "POST"),
         ("DELETE", "/v2", "GET"),
+        ("GET", "/v2/repository/models/iris/load", "POST"),
     ],
 )
 async def test_wrong_methods(gateway: SampleGateway, method: str, path: str, allow: str) -> None:

@@ -138,7 +138,8 @@ async def test_the_cache(gateway: SampleGateway) -> None:
         ("text", {"instances": [{"b64": 1}]}, "'text': its b64 is not base64"),
         ("text", {"instances": [{"b64": "ä"}]}, "'text': its b64 is not base64"),
         ("text", b'{"inputs": ' + b"[" * 1000 + b"]" * 1000 + b"}", "'text': its lists are nested too deep"),
-        ("digits", {"instances": [1]}, "declares no signature"),
+        ("iris", {}, "Missing 'inputs' or 'instances' key"),
+        ("digits", {"inputs": [1]}, "declares no signature"),
         ("half", {"inputs": 1, "instances": [1]}, "and not both"),
     ],
 )
@@ -152,8 +153,9 @@ async def test_bad_requests(gateway: SampleGateway, model: str, body: Any, says:
 
 
 async def test_a_model_without_signature_names_the_way(gateway: SampleGateway) -> None:
-    """A model for which JSON alone does not say the datatypes is refused with the two calls that work for it."""
-    _, text = await refusal(gateway, "digits", {"instances": [1]})
+    """A model for which JSON alone does not say the datatypes is refused with the calls that work for it."""
+    _, text = await refusal(gateway, "digits", {"inputs": [1]})
+    assert "'instances'" in text
     assert "/v2/models/digits/infer" in text
     assert "/predictions/digits" in text
 

@@ -194,6 +194,8 @@ class TFServing:
         while status and status.state in _UNDER_WAY and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
             status = await self._status(address, servable)
+        if status and status.state in _UNDER_WAY:
+            raise LoaderError(f"TF Serving did not load it within {self._load_timeout:.0f} s")
         return status
 
     def _config(self, servable: Servable) -> tfs.ModelConfig:

@@ -6,7 +6,8 @@ one before.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ class _Seen:
     """What the last report found ready in one replica."""
 
     ready: set[str] = field(default_factory=set)
+    waiting: dict[str, float] = field(default_factory=dict)
     rotation: Rotation = field(default_factory=Rotation)
 
 
@@ -76,20 +78,38 @@ class TorchServe:
             status = under_way or found.get(name) or await self._status(address, name)
             if status is not None:
                 found[name] = status
+        self._give_up_on_the_stuck(seen, found, address)
         seen.ready = {name for name, status in found.items() if status.state is LoadState.READY}
         return found
+
+    def _stuck(self, address: str) -> Collection[str]:
+        now = time.monotonic()
+        waiting = self._seen[address].waiting if address in self._seen else {}
+        return [name for name, since in waiting.items() if now - since > self._load_timeout]
+
+    def _give_up_on_the_stuck(self, seen: _Seen, found: dict[str, Status], address: str) -> None:
+        """TorchServe stops starting a worker again after some minutes, and lists it for ever: whatever loads for longer
+        than a load may take, and not for us, counts as not loaded.
+        """
+        now = time.monotonic()
+        loading = {name for name, status in found.items() if status.state is LoadState.LOADING}
+        loading -= {name for where, name in self._loading if where == address}
+        seen.waiting = {name: seen.waiting.get(name, now) for name in loading}
+        for name in self._stuck(address):
+            del found[name]
 
     async def load(self, address: str, servable: Servable) -> None:
         async with self._slots.setdefault(address, asyncio.Semaphore(LOADS)):
             # Its first worker is ready before the last one, which may fail.
+            stuck = servable.name in self._stuck(address)
             self._loading.add((address, servable.name))
             try:
-                await self._load(address, servable)
+                await self._load(address, servable, stuck)
             finally:
                 self._loading.discard((address, servable.name))
 
-    async def _load(self, address: str, servable: Servable) -> None:
-        if await self._status(address, servable.name):
+    async def _load(self, address: str, servable: Servable, stuck: bool) -> None:
+        if not stuck and await self._status(address, servable.name):
             return
         # What is left of a load that failed, or whose controller died, is in the way of the next one.
         await self.unload(address, servable.name)
