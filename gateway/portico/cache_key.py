@@ -23,7 +23,9 @@ def cache_key(route: Route, request: InferenceRequest) -> bytes:
     digest.update(_fields([request.form, task, request.content_type, request.url_path, *wire]))
     # A model without signatures answers with all it has; which outputs are wanted is seen to afterwards.
     digest.update(_fields(sorted(request.outputs) if route.signatures else []))
-    for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
+    # A handler sees the order of its inputs; one that takes parts, and a model with signatures, goes by their names.
+    by_name = bool(route.signatures) or request.form is Form.PARTS
+    for tensor in sorted(request.inputs, key=lambda tensor: tensor.name) if by_name else request.inputs:
         shape = ",".join(map(str, tensor.shape))
         digest.update(_fields([tensor.name, tensor.datatype, shape]))
         digest.update(len(tensor.data).to_bytes(8, "little"))

@@ -36,6 +36,9 @@ ITEM_SIZE: Mapping[str, int] = MappingProxyType(
 MAX_RANK = 64
 """Dimensions of a tensor; numpy and TensorFlow know no more."""
 
+MAX_TENSORS = 1 << 14
+"""Inputs of a request, its outputs, or its parameters; each takes far more time and memory than its bytes."""
+
 
 class Form(StrEnum):
     """How the inputs of a request are meant."""
@@ -99,6 +102,12 @@ class UnreadTensor(Tensor):
     @cached_property
     def data(self) -> bytes:
         return self._read()
+
+
+def check_count(count: int, what: str) -> None:
+    """Raises InvalidRequest for more than `MAX_TENSORS`."""
+    if count > MAX_TENSORS:
+        raise InvalidRequest(f"The request has {count} {what}, and may have up to {MAX_TENSORS}.")
 
 
 def element_count(name: str, shape: tuple[int, ...]) -> int:

@@ -113,6 +113,11 @@ class Route:
     signatures: Mapping[str, Signature] = field(default_factory=lambda: MappingProxyType({}))
     policy: CallPolicy = CallPolicy()
 
+    @property
+    def answers(self) -> Wire:
+        """The form in which its answers come: the tensors as they are, where the model declares them."""
+        return Wire.RAW if self.signatures else self.policy.wire
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

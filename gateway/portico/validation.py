@@ -5,7 +5,7 @@ that the client reads which input is wrong, what was given, and what the model t
 from collections import Counter
 
 from portico.errors import InvalidRequest
-from portico.inference import InferenceRequest, Tensor
+from portico.inference import InferenceRequest, Tensor, check_count
 from portico.routing import DEFAULT_SIGNATURE, Route, Signature, TensorSpec
 
 
@@ -28,6 +28,7 @@ def signature_of(route: Route, name: str) -> Signature | None:
 
 def validate(route: Route, request: InferenceRequest) -> None:
     """Raises InvalidRequest if `request` does not fit. A model that declares no signature takes any inputs once."""
+    check_count(len(request.outputs), "outputs")
     names = [tensor.name for tensor in request.inputs]
     if len(set(names)) < len(names):
         ((twice, _),) = Counter(names).most_common(1)

@@ -56,10 +56,13 @@ def failed_precondition(message: str) -> ServingError:
 
 
 def from_exception(error: BaseException) -> ServingError:
-    """`error` as a ServingError: TensorFlow's errors keep their code and text, anything else becomes INTERNAL."""
+    """`error` as a ServingError: TensorFlow's errors keep their code and text, anything else is INTERNAL."""
     if isinstance(error, ServingError):
         return error
     code, message = getattr(error, "error_code", None), getattr(error, "message", None)
     if isinstance(code, int) and isinstance(message, str) and code in Code._value2member_map_:
         return ServingError(Code(code), message)
+    if isinstance(error, UnicodeDecodeError):
+        # TensorFlow's own error, whose text quotes an input that is no text: Python could not make one of it.
+        return ServingError(Code.INVALID_ARGUMENT, error.object.decode(errors="replace"))
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

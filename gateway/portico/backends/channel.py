@@ -55,6 +55,12 @@ _ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {
 }
 
 
+LOST = "Servable not found for request"
+"""How TF Serving begins when it does not have a model (basic_manager.cc). Any other NOT_FOUND is of an operation in the
+model's graph: the model has worked on the call, and failed.
+"""
+
+
 def restarted(server: str) -> str:
     """What a client reads when a route says that a model is loaded, and its server does not know it."""
     return f"{server} was restarted and is loading the model. Try again in a few seconds."
@@ -70,7 +76,7 @@ def raise_ours(error: grpc.aio.AioRpcError, server: str, max_bytes: int, hidden:
         text = text.replace(inner, outer)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         raise _too_large(text, max_bytes) from error
-    if code is grpc.StatusCode.NOT_FOUND:
+    if code is grpc.StatusCode.NOT_FOUND and text.startswith(LOST):
         raise ServableLost(restarted(server)) from error
     if code is grpc.StatusCode.UNAVAILABLE:
         # The text holds addresses inside the stack: for its log, not for clients.

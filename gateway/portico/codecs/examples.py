@@ -16,6 +16,12 @@ from portico.inference import Tensor, pack_bytes
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
 
+MOST_REPEATED = 64 << 20
+"""Bytes that a context may take in all the examples that it is put before."""
+
+MOST_EXAMPLES = 1 << 18
+"""An example can be of two bytes, and takes some hundred times as much until it is answered."""
+
 _LONGEST_SHOWN = 256
 """Characters of a JSON value that an error quotes."""
 
@@ -46,6 +52,13 @@ def decode_examples(message: tfs.Input, name: str) -> Tensor:
         context, examples = b"", message.example_list.examples
     if not examples:
         raise InvalidRequest("Input is empty.")
+    if len(examples) > MOST_EXAMPLES:
+        raise InvalidRequest(f"The request has {len(examples)} examples, and may have up to {MOST_EXAMPLES}.")
+    if len(context) * len(examples) > MOST_REPEATED:
+        raise InvalidRequest(
+            f"A context of {len(context)} bytes for {len(examples)} examples makes more than {MOST_REPEATED} bytes of "
+            "examples: send fewer at once."
+        )
     # Protobuf messages that are written one after the other are read as one, merged.
     return Tensor(name, "BYTES", (len(examples),), pack_bytes(context + _serialized(entry) for entry in examples))
 
@@ -73,7 +86,10 @@ def examples_from_json(body: dict[str, Any]) -> tfs.Input:
 
 
 def _malformed(body: dict[str, Any], text: str) -> InvalidRequest:
-    shown = orjson.dumps(body, default=str).decode()[:_LONGEST_SHOWN]
+    try:
+        shown = orjson.dumps(body, default=str).decode()[:_LONGEST_SHOWN]
+    except TypeError:  # nested deeper than it writes, or with a number larger than that
+        shown = "{…}"
     return InvalidRequest(f"JSON Value: {shown} {text}")
 
 

@@ -12,6 +12,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ NUMPY: Mapping[str, str] = {
     "FP64": "<f8",
 }
 """Datatype → numpy's type string. BF16, which numpy does not have, and BYTES are handled apart."""
+
+MOST_LISTS = 1 << 20
+"""Lists that a tensor may be written in beyond two for each value: one of shape [1099511627776, 0] has no value at all.
+"""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -90,14 +95,17 @@ def render(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
-        raise NotRepresentable(f"The answer cannot be written as JSON: {error}.") from error
+        raise NotRepresentable(f"It cannot be written as JSON: {error}.") from error
 
 
 def render_numbers(value: Any) -> bytes:
     """Like `render`, for values that may hold floats that JSON has no number for."""
-    if _all_finite(value):
-        return render(value)
-    return json.dumps(value, default=lambda array: array.tolist(), separators=(",", ":")).encode()
+    try:
+        if _all_finite(value):
+            return render(value)
+        return json.dumps(value, default=lambda array: array.tolist(), separators=(",", ":")).encode()
+    except RecursionError:
+        raise NotRepresentable("It cannot be written as JSON: its lists are nested too deep.") from None
 
 
 def error_object(status: int, message: str) -> bytes:
@@ -254,6 +262,11 @@ def _nested(elements: list[Any], tensor: Tensor) -> Any:
 
 
 def _shaped(flat: "np.ndarray[Any, Any]", tensor: Tensor) -> "np.ndarray[Any, Any]":
+    lists = sum(prod(tensor.shape[:rank]) for rank in range(len(tensor.shape)))
+    if lists > MOST_LISTS + 2 * flat.size:
+        raise NotRepresentable(
+            f"Tensor '{tensor.name}' cannot be written as JSON: {lists} lists for {flat.size} values are too many."
+        )
     try:
         return flat.reshape(tensor.shape)
     except ValueError as error:

@@ -11,7 +11,7 @@ from portico.codecs import open_inference_parameters as parameters
 from portico.codecs.json_values import NUMPY
 from portico.codecs.open_inference_parameters import CONTENT_TYPE, SIGNATURE, Parameters
 from portico.errors import InvalidRequest
-from portico.inference import InferenceRequest, Tensor, element_count, pack_bytes, unpack_bytes
+from portico.inference import InferenceRequest, Tensor, check_count, element_count, pack_bytes, unpack_bytes
 from portico.wire import open_inference_pb2 as oip
 
 _FIELD: Mapping[str, str] = {
@@ -38,6 +38,8 @@ _RAW_ONLY = frozenset({"FP16", "BF16"})
 
 def decode_request(request: oip.ModelInferRequest, signed: bool) -> InferenceRequest:
     """The request of a message; `signed` is whether the model declares signatures. Raises InvalidRequest."""
+    for what in ("inputs", "outputs"):
+        check_count(len(getattr(request, what)), what)
     asked = _parameters(request.parameters, "")
     parameters.refuse_sequences(asked)
     return InferenceRequest(
@@ -102,7 +104,7 @@ def _typed(entry: oip.ModelInferRequest.InferInputTensor) -> Tensor:
 
 
 def _outputs(request: oip.ModelInferRequest) -> tuple[str, ...]:
-    names: list[str] = []
+    names: dict[str, None] = {}
     for output in request.outputs:
         where = f"Output '{output.name}': "
         if output.name in names:
@@ -110,12 +112,13 @@ def _outputs(request: oip.ModelInferRequest) -> tuple[str, ...]:
         asked = _parameters(output.parameters, where)
         parameters.refuse_classification(asked, where)
         parameters.refuse_shared_memory(asked, where)
-        names.append(output.name)
+        names[output.name] = None
     return tuple(names)
 
 
 def _parameters(values: Mapping[str, oip.InferParameter], where: str) -> Parameters:
     """Those that have a value."""
+    check_count(len(values), "parameters")
     given = {name: value.WhichOneof("parameter_choice") for name, value in values.items()}
     return parameters.checked({name: getattr(values[name], kind) for name, kind in given.items() if kind}, where)
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from portico.errors import InvalidRequest
-from portico.inference import ITEM_SIZE, Tensor, UnreadTensor, element_count, pack_bytes, unpack_bytes
+from portico.inference import ITEM_SIZE, Tensor, UnreadTensor, check_count, element_count, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
 
@@ -72,6 +72,7 @@ def decode_tensors(protos: Mapping[str, tf.TensorProto]) -> tuple[Tensor, ...]:
     TensorFlow lets a message leave out values that repeat the last one. All tensors together may leave out
     `MOST_FILLED` bytes, because a few bytes could ask for any amount of memory otherwise.
     """
+    check_count(len(protos), "inputs")
     left = MOST_FILLED
     tensors: list[Tensor] = []
     for name, proto in protos.items():
@@ -88,6 +89,7 @@ def unread_tensors(protos: Mapping[str, tf.TensorProto], size: int) -> tuple[Ten
 
     What is passed on asks the next server for at most `size` and `MOST_FILLED` bytes more than it brings.
     """
+    check_count(len(protos), "inputs")
     left = size + MOST_FILLED
     tensors: list[Tensor] = []
     for name, proto in protos.items():

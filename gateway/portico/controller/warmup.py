@@ -73,7 +73,7 @@ def _explained(what: str, limit: float) -> Iterator[None]:
 
 async def _call(backend: Backend, route: Route, request: InferenceRequest, limit: float) -> None:
     response = await backend.infer(route, request, limit)
-    tensors_of(response, request.outputs, route.policy.wire)
+    tensors_of(response, request.outputs, route.answers)
 
 
 def _request(line: bytes, route: Route) -> InferenceRequest:

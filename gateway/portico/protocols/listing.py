@@ -35,7 +35,8 @@ class Listing:
         """{"models": names, "versions": …}: KServe's clients read the names, `portico models` the versions."""
         table = self._dispatcher.table
         described = [_described(model, version) for model, version in versions(table)]
-        return Response(json_values.render({"models": list(table.models), "versions": described}))
+        names = [name for name, model in table.models.items() if not model.is_leaving]
+        return Response(json_values.render({"models": names, "versions": described}))
 
 
 def versions(table: RouteTable, only_ready: bool = False) -> Iterator[tuple[Model, Version]]:

@@ -75,7 +75,7 @@ def outputs_of(answer: Answer, request: InferenceRequest) -> tuple[Tensor, ...]:
     """The outputs that were asked for. Raises InvalidRequest, InferenceFailed."""
     route = answer.route
     whole = not route.signatures and request.outputs == (BODY,) and route.policy.wire in _RAW_WIRES
-    return tensors_of(answer.response, request.outputs, Wire.RAW if whole else route.policy.wire)
+    return tensors_of(answer.response, request.outputs, Wire.RAW if whole else route.answers)
 
 
 def waited_for(table: RouteTable) -> list[str]:

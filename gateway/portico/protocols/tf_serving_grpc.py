@@ -58,7 +58,7 @@ class TFServingGrpc:
         if answer.response.native:
             # Protobuf messages that are written one after the other are read as one, and what is said last counts.
             return answer.response.native + response.SerializeToString()
-        for tensor in tensors_of(answer.response, decoded.outputs, route.policy.wire):
+        for tensor in tensors_of(answer.response, decoded.outputs, route.answers):
             encode_tensor(tensor, typed=True, into=response.outputs[tensor.name])
         return response.SerializeToString()
 

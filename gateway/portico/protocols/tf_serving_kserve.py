@@ -54,7 +54,10 @@ def handler_request(route: Route, body: bytes, explain: bool = False) -> Inferen
                 '{"b64": …}.'
             )
         _check_no_base64(route, instances)
-    return raw_request(json_values.render_numbers(instances), _JSON, explain=explain)
+    try:
+        return raw_request(json_values.render_numbers(instances), _JSON, explain=explain)
+    except NotRepresentable as error:
+        raise InvalidRequest(f"'instances': {error}") from error
 
 
 def _sole_element(instances: list[Any]) -> bytes | None:

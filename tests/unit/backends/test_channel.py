@@ -42,7 +42,7 @@ def test_every_code_is_one_of_our_errors(code: grpc.StatusCode) -> None:
         (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
         (grpc.StatusCode.FAILED_PRECONDITION, InvalidRequest),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
-        (grpc.StatusCode.NOT_FOUND, ServableLost),
+        (grpc.StatusCode.NOT_FOUND, InferenceFailed),
         (grpc.StatusCode.UNAVAILABLE, Unavailable),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
         (grpc.StatusCode.INTERNAL, InferenceFailed),
@@ -55,12 +55,18 @@ def test_what_a_code_means(code: grpc.StatusCode, kind: type[PorticoError]) -> N
     assert type(ours(code, "why")) is kind
 
 
+def test_a_model_that_is_not_there_was_not_asked() -> None:
+    """Only then may the call be sent again: NOT_FOUND may also come from an operation in the model's graph."""
+    assert type(ours(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(iris, 1)")) is ServableLost
+    assert type(ours(grpc.StatusCode.NOT_FOUND, "/data/words.txt; No such file or directory")) is InferenceFailed
+
+
 @pytest.mark.parametrize("code", FAILURES, ids=lambda code: code.name)
 def test_inner_names_stay_inside(code: grpc.StatusCode) -> None:
     """The name that a model has inside its server is replaced by the one that clients know, in every failure."""
     text = str(ours(code, "Servable iris--0123456789ab: iris--0123456789ab failed"))
     assert "0123456789ab" not in text
-    if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.RESOURCE_EXHAUSTED):
+    if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         assert text == "Servable iris: iris failed"
 
 

@@ -1,6 +1,7 @@
 """The OpenAPI documents, of everything and of each model, and their pages."""
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,9 @@ import schemathesis
 
 from asgi_client import Answer
 from portico import __version__
+from portico.codecs.json_values import tensor_from
 from portico.edges.operations import operations
+from portico.errors import InvalidRequest
 from portico.protocols.documentation import whole
 from portico.routing import (
     CallPolicy,
@@ -194,10 +197,10 @@ async def test_paths_are_those_that_the_model_can_answer(gateway: SampleGateway)
     """A model's document leaves out what only the other server's models answer, and tasks that no signature fits."""
     iris = set((await fetched(gateway, "/v2/models/iris/openapi.json"))["paths"])
     digits = set((await fetched(gateway, "/v2/models/digits/openapi.json"))["paths"])
-    assert {"/v2/models/iris/infer", "/v1/models/iris:predict", "/models/iris"} <= iris
-    assert not [path for path in iris if path.startswith(("/predictions", "/explanations"))]
+    assert {"/v2/models/iris/infer", "/v1/models/iris:predict", "/predictions/iris", "/models/iris"} <= iris
+    assert not [path for path in iris if path.startswith("/explanations")]
     assert not [path for path in iris if path.endswith((":classify", ":regress", ":explain"))]
-    assert {"/v2/models/digits/infer", "/v1/models/digits:predict", "/predictions/digits"} <= digits
+    assert {"/v2/models/digits/infer", "/v1/models/digits:predict", "/explanations/digits"} <= digits
     assert not [path for path in digits if path.endswith((":classify", ":regress"))]
 
 
@@ -226,15 +229,16 @@ async def test_examples_are_ready_to_send(gateway: SampleGateway, model: str) ->
     """Each example of a model that declares its inputs is answered, and the answer is of the form that is promised."""
     document = await fetched(gateway, f"/v2/models/{model}/openapi.json")
     found = list(request_examples(document))
-    assert [path for path, _, _ in found if "{" not in path] == [f"/v2/models/{model}/infer"] + 2 * [
-        f"/v1/models/{model}:predict"
-    ]
+    paths = [f"/v2/models/{model}/infer", f"/v1/models/{model}:predict", f"/predictions/{model}"]
+    assert [path for path, _, _ in found if "{" not in path] == sorted([*paths, paths[1]], key=paths.index)
     for path, schema, example in found:
         assert is_valid(document, schema, example)
         filled = path.replace("{version}", "1").replace("{label}", "stable")
-        answer = await gateway.rest("POST", filled, example)
+        answer = await gateway.rest("POST", filled, example, [(b"content-type", b"application/json")])
         assert answer.status == 200, (path, answer.body)
-        promised = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        response = document["paths"][path]["post"]["responses"]["200"]
+        response = component(document, response["$ref"]) if "$ref" in response else response
+        promised = response["content"]["application/json"]["schema"]
         assert is_valid(document, promised, answer.json()), (path, answer.body)
 
 
@@ -266,11 +270,14 @@ INPUT = {"name": "measurements", "shape": [1, 4], "datatype": "FP32", "data": [1
         ("/v1/models/sum:predict", {"instances": [{"a": 1, "b": 1.5}]}),
         ("/v1/models/sum:predict", {"instances": [{"a": 1, "b": 1 << 31}]}),
         ("/v1/models/text:predict", {"instances": [{"b64": "!"}]}),
+        ("/predictions/iris", [1, 2, 3, 4]),
+        ("/predictions/iris", {"petals": [[1, 2, 3, 4]]}),
+        ("/predictions/sum", {"a": [1]}),
     ],
 )
 async def test_what_does_not_fit_is_refused(gateway: SampleGateway, path: str, body: Any) -> None:
     """What the schemas of a model exclude is refused by the model's endpoints as well."""
-    model = path.split("/")[3].split(":")[0]
+    model = path.removesuffix("/infer").split("/")[-1].split(":")[0]
     document = await fetched(gateway, f"/v2/models/{model}/openapi.json")
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert not is_valid(document, schema, body)
@@ -298,6 +305,20 @@ async def test_values_of_a_datatype(datatype: str, fits: list[Any], not_fitting:
     schema = {"$ref": "#/components/schemas/PredictRequest"}
     assert [value for value in fits if not is_valid(document, schema, {"instances": [value]})] == []
     assert [value for value in not_fitting if is_valid(document, schema, {"instances": [value]})] == []
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32"])
+async def test_the_largest_number(datatype: str) -> None:
+    """A number that fits the schema of a floating-point input fits the input, to the last bit, the next does not."""
+    signature = Signature((TensorSpec("x", datatype, (-1,)),), (TensorSpec("y", "FP32", (-1,)),), PREDICT)
+    gateway = SampleGateway(table=only(made("typed", {"serving_default": signature})))
+    document = await fetched(gateway, "/v2/models/typed/openapi.json")
+    (item, _) = document["components"]["schemas"]["PredictRequest"]["anyOf"][0]["properties"]["instances"]["anyOf"]
+    limit = item["items"]["exclusiveMaximum"]
+    for sign in (1, -1):
+        tensor_from("x", [sign * math.nextafter(limit, 0)], datatype)
+        with pytest.raises(InvalidRequest, match="does not fit"):
+            tensor_from("x", [sign * limit], datatype)
 
 
 async def test_inputs_too_large_to_show() -> None:
@@ -477,16 +498,18 @@ async def test_calls_to_copy(gateway: SampleGateway, model: str, versioned: bool
     paths = []
     for path, body in curls(links):
         paths.append(path)
-        answer = await gateway.rest("POST", path, b"a file" if body is None else body)
+        kind = b"application/octet-stream" if body is None else b"application/json"
+        answer = await gateway.rest("POST", path, b"a file" if body is None else body, [(b"content-type", kind)])
         # A handler that answers text is no KServe V1 model, and only its author knows.
         assert answer.status == (406 if (model, path.split(":")[-1]) == ("plain", "predict") else 200), (
             path,
             answer.body,
         )
         assert not version or f"/{version}" in path
-    assert len(paths) == 3
+    assert len(paths) == (4 if model in SIGNED else 3)
     snippets = [code for code in links.codes if code.startswith("import")]
-    assert len(snippets) == (2 if model in SIGNED else 3 if not version else 2)
+    # TF Serving's versions are whole numbers, and TorchServe's are texts.
+    assert len(snippets) == (2 if "." in version else 3)
     for code in snippets:
         compile(code, "snippet", "exec")
         assert "door:8080" in code
@@ -543,7 +566,7 @@ async def test_hosts_that_are_none(gateway: SampleGateway, host: str) -> None:
     """A host header that is no address does not get into the calls to copy."""
     _, links = await page(gateway, "/v2/models/iris/docs", host)
     lines = [code for code in links.codes if code.startswith("curl ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert all(line.startswith("curl -s http://127.0.0.1:8080/") for line in lines)
     _, links = await page(gateway, "/v2/models/iris/docs", "[::1]:9090")
     assert any("http://[::1]:9090/" in code for code in links.codes)

@@ -2,13 +2,16 @@
 what it writes is text, which the page has to escape.
 """
 
+import json
 from dataclasses import dataclass
 
 from portico.protocols.documentation.caller import Caller
-from portico.protocols.documentation.examples import columns_example, infer_example, rows_example
+from portico.protocols.documentation.examples import TEXT, columns_example, example, infer_example, rows_example
 from portico.protocols.documentation.grpc_calls import array_of, tf_serving, torchserve, triton
 from portico.protocols.documentation.handler import NUMBERS, PLACEHOLDER, body_example, instances_example, reads_bodies
 from portico.routing import DEFAULT_SIGNATURE, Route, Server, Signature, TensorSpec, Wire
+
+_FILE = "open('input', 'rb').read()"
 
 TOO_MANY = "It takes too many values to show them here."
 
@@ -37,7 +40,7 @@ def _of_signature(caller: Caller, signature: Signature) -> list[Dialect]:
     inputs = signature.inputs
     infer = infer_example(inputs, signature.outputs)
     note = "" if infer else TOO_MANY
-    rows = rows_example(inputs)
+    rows, columns = rows_example(inputs), columns_example(inputs)
     no_rows = "" if rows else note or "The inputs have no rows in common, so the model is asked by columns."
     names = [spec.name for spec in signature.outputs]
     return [
@@ -50,7 +53,7 @@ def _of_signature(caller: Caller, signature: Signature) -> list[Dialect]:
         Dialect(
             "TF Serving, columns",
             note,
-            caller.curl(caller.v1 + ":predict", columns_example(inputs)),
+            caller.curl(caller.v1 + ":predict", columns),
             tf_serving(caller, [array_of(spec) for spec in inputs], inputs, names),
         ),
         Dialect(
@@ -60,8 +63,9 @@ def _of_signature(caller: Caller, signature: Signature) -> list[Dialect]:
         ),
         Dialect(
             "TorchServe",
-            "TorchServe's API gives one body to a handler. This model takes tensors, which have names and datatypes: "
-            "use one of the others.",
+            note,
+            caller.curl(caller.predictions, infer and columns["inputs"]),
+            torchserve(caller, {spec.name: _part(spec) for spec in inputs}) if infer else "",
         ),
     ]
 
@@ -70,7 +74,7 @@ def _of_handler(caller: Caller, route: Route) -> list[Dialect]:
     body = TensorSpec("body", "BYTES", (1,))
     numbers = TensorSpec(NUMBERS["name"], NUMBERS["datatype"], tuple(NUMBERS["shape"]))
     whole = reads_bodies(route)
-    spec, array = (body, "np.array([open('input', 'rb').read()], object)") if whole else (numbers, array_of(numbers))
+    spec, array = (body, f"np.array([{_FILE}], object)") if whole else (numbers, array_of(numbers))
     note = f"“{PLACEHOLDER}” and the file `input` stand for what only the handler's author can tell." if whole else ""
     by_rows = caller.curl(caller.v1 + ":predict", instances_example(route))
     no_rows = "The handler takes tensors with names and datatypes, and instances have none: use Open Inference."
@@ -80,7 +84,7 @@ def _of_handler(caller: Caller, route: Route) -> list[Dialect]:
             "TorchServe",
             note or "The file `input` stands for the body that the handler reads.",
             caller.curl_file(caller.predictions),
-            torchserve(caller),
+            torchserve(caller, {"data": _FILE}),
         ),
         Dialect(
             "Open Inference",
@@ -91,6 +95,13 @@ def _of_handler(caller: Caller, route: Route) -> list[Dialect]:
         Dialect("KServe V1", no_rows if is_v2 else "It has no gRPC.", "" if is_v2 else by_rows),
         _tf_serving_of_handler(caller, array, spec),
     ]
+
+
+def _part(spec: TensorSpec) -> str:
+    """Python of an input as TorchServe's named parts carry it: JSON, or one element of bytes."""
+    if spec.datatype == "BYTES":
+        return repr(TEXT.encode())
+    return repr(json.dumps(example(spec)).encode())
 
 
 def _tf_serving_of_handler(caller: Caller, array: str, spec: TensorSpec) -> Dialect:

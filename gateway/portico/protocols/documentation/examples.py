@@ -12,7 +12,8 @@ from portico.codecs.json_values import NUMPY
 from portico.protocols.documentation.tensors import MOST_VALUES
 from portico.routing import TensorSpec
 
-_TEXT = "text"
+TEXT = "text"
+"""A BYTES element."""
 
 
 def example_shape(spec: TensorSpec) -> list[int]:
@@ -33,7 +34,7 @@ def example(spec: TensorSpec) -> Any:
 
 def _example_value(datatype: str, index: int) -> Any:
     if datatype == "BYTES":
-        return _TEXT
+        return TEXT
     if datatype == "BOOL":
         return True
     return 1 if datatype.startswith(("INT", "UINT")) else (index % 10 + 1) / 10

@@ -1,6 +1,6 @@
 """Python that calls a model over gRPC, in each dialect, to copy. Used by `calls`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico.protocols.documentation.caller import Caller
@@ -72,8 +72,8 @@ def tf_serving(caller: Caller, arrays: Sequence[str], specs: Sequence[TensorSpec
     return "\n".join(lines + (shown or ["    print(answer.outputs)"]))
 
 
-def torchserve(caller: Caller) -> str:
-    """With stubs that are made of TorchServe's own definition."""
+def torchserve(caller: Caller, parts: Mapping[str, str]) -> str:
+    """With stubs that are made of TorchServe's own definition. `parts` are names and Python of their bytes."""
     version = f", model_version={caller.version!r}" if caller.version else ""
     return "\n".join(
         [
@@ -81,10 +81,10 @@ def torchserve(caller: Caller) -> str:
             "import inference_pb2  # made of TorchServe's inference.proto by grpc_tools.protoc",
             "import inference_pb2_grpc",
             "",
-            f"with grpc.insecure_channel({caller.address!r}) as channel, open('input', 'rb') as file:",
+            f"with grpc.insecure_channel({caller.address!r}) as channel:",
             "    stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)",
             f"    request = inference_pb2.PredictionsRequest(model_name={caller.model!r}{version})",
-            "    request.input['data'] = file.read()",
+            *(f"    request.input[{name!r}] = {content}" for name, content in parts.items()),
             "    print(stub.Predictions(request, timeout=10).prediction.decode())",
         ]
     )

@@ -74,7 +74,7 @@ def handler_components(route: Route) -> dict[str, dict[str, Any]]:
             "Infer": {"summary": _SUMMARY, "value": body_example(route)},
             "PredictRows": {"summary": _SUMMARY, "value": instances_example(route)} if by_instances else None,
             "PredictColumns": None,
-            "HandlerJSON": None,
+            "Predictions": None,
         },
     }
 

@@ -32,6 +32,24 @@ def columns_request(name: str, signature: Signature) -> Schema:
     return _body("Column form", name, "inputs", given, "instances")
 
 
+def predictions_request(signature: Signature) -> Schema:
+    """What `/predictions` of TorchServe's API takes for a model with tensors: either form, or the columns alone."""
+    rows, columns = rows_request(DEFAULT_SIGNATURE, signature), columns_request(DEFAULT_SIGNATURE, signature)
+    wholes = [
+        {name: part for name, part in whole.items() if name != "not"}
+        | {"properties": {name: part for name, part in whole["properties"].items() if name != "signature_name"}}
+        for whole in (rows, columns)
+        if whole is not None
+    ]
+    return {"anyOf": [columns["properties"]["inputs"] | {"title": "Columns alone"}, *wholes]}
+
+
+def predictions_response(signature: Signature) -> Schema:
+    """What `/predictions` answers: the columns alone."""
+    columns: Schema = columns_response(DEFAULT_SIGNATURE, signature)["properties"]["outputs"]
+    return columns
+
+
 def _body(form: str, name: str, key: str, value: Schema, other: str) -> Schema:
     is_default = name == DEFAULT_SIGNATURE
     return {

@@ -10,6 +10,8 @@ from portico.protocols.documentation.infer_schemas import infer_request, infer_r
 from portico.protocols.documentation.predict_schemas import (
     columns_request,
     columns_response,
+    predictions_request,
+    predictions_response,
     rows_request,
     rows_response,
 )
@@ -17,6 +19,13 @@ from portico.protocols.documentation.tensors import Schema
 from portico.routing import DEFAULT_SIGNATURE, Route, Signature
 
 Named = Mapping[str, Signature]
+
+_SUMMARIES = {
+    "Infer": "Ready to send",
+    "PredictRows": "By rows, which is also KServe V1",
+    "PredictColumns": "By columns",
+    "Predictions": "Ready to send",
+}
 
 
 def signature_components(route: Route, signatures: Named) -> dict[str, dict[str, Any]]:
@@ -29,19 +38,19 @@ def signature_components(route: Route, signatures: Named) -> dict[str, dict[str,
     }
     default = signatures.get(DEFAULT_SIGNATURE)
     if default is None:
-        return {"schemas": schemas, "examples": dict.fromkeys(("Infer", "PredictRows", "PredictColumns"))}
+        schemas |= {"PredictionsRequest": {"not": {}}, "PredictionsResponse": {"not": {}}}
+        return {"schemas": schemas, "examples": dict.fromkeys(_SUMMARIES)}
+    schemas["PredictionsRequest"] = predictions_request(default)
+    schemas["PredictionsResponse"] = predictions_response(default)
+    columns = columns_example(default.inputs)
     values = {
         "Infer": infer_example(default.inputs, default.outputs),
         "PredictRows": rows_example(default.inputs),
-        "PredictColumns": columns_example(default.inputs),
-    }
-    summaries = {
-        "Infer": "Ready to send",
-        "PredictRows": "By rows, which is also KServe V1",
-        "PredictColumns": "By columns",
+        "PredictColumns": columns,
+        "Predictions": columns and columns["inputs"],
     }
     examples = {
-        name: None if value is None else {"summary": summaries[name], "value": value} for name, value in values.items()
+        name: None if value is None else {"summary": _SUMMARIES[name], "value": value} for name, value in values.items()
     }
     return {"schemas": schemas, "examples": examples}
 

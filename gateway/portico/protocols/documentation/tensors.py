@@ -14,8 +14,8 @@ Schema = dict[str, Any]
 MOST_VALUES = 1024
 """Values that a schema counts out, and an example holds; a page of more helps nobody."""
 
-_INFINITE = {"FP16": 65520.0, "BF16": (2 - 2**-8) * 2.0**127, "FP32": 2.0**128 - 2.0**103}
-"""The least number that a datatype rounds to infinity, half a step above its largest."""
+_INFINITE = {"FP16": 65520.0, "BF16": (2 - 2**-8) * 2.0**127 - 2.0**103, "FP32": 2.0**128 - 2.0**103}
+"""The least number that rounds to infinity: half a step above the largest. BF16 is rounded to FP32 first."""
 
 _BASE64 = {"$ref": "#/components/schemas/Base64"}
 _ANY_VALUE = {"$ref": "#/components/schemas/Value"}
