@@ -4,12 +4,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
-from portico.errors import DeadlineExceeded, ServableLost, Unavailable
+from portico.cache_key import CacheKey
+from portico.edges.memory import Memory
+from portico.errors import DeadlineExceeded, PorticoError, ServableLost, Unavailable
+from portico.freshness import Entry
 from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
-from portico.routing import Route
+from portico.meters import MemoryMeter, PrometheusMeter
+from portico.ports import Found, Lease
+from portico.routing import LiveRoutes, Route
 
 FakeModel = Callable[[InferenceRequest], InferenceResponse]
 """What a servable computes; it may raise any PorticoError."""
@@ -47,7 +53,7 @@ class FakeBackend:
     async def infer(self, route: Route, request: InferenceRequest, timeout: float) -> InferenceResponse:
         response = await self._asked(route, request, timeout)
         pieces = _pieces(response)
-        return response if pieces is None else _body(b"".join(pieces), response.content_type)
+        return response if pieces is None else replace(_body(b"".join(pieces), response.content_type), joined=True)
 
     async def stream(
         self, route: Route, request: InferenceRequest, timeout: float
@@ -108,17 +114,76 @@ def _body(body: bytes, content_type: str) -> InferenceResponse:
 
 
 class FakeCache:
-    """Implements `ports.ResponseCache`: a dictionary that forgets after `ttl` seconds, and misses while `gone`."""
+    """Implements `ports.ResponseCache`: dictionaries, and misses while `gone`.
 
-    def __init__(self, ttl: float = 3600.0) -> None:
-        self.entries: dict[bytes, tuple[float, InferenceResponse]] = {}
+    A lease that is not ended is over after `lease` seconds.
+    """
+
+    def __init__(self, lease: float = 3.0) -> None:
+        self.entries: dict[bytes, Entry] = {}
+        self.leases: dict[bytes, FakeLease] = {}
         self.gone = False
-        self._ttl = ttl
+        self._lease = lease
 
-    async def get(self, key: bytes) -> InferenceResponse | None:
-        expires, response = self.entries.get(key, (0.0, None))
-        return response if monotonic() < expires and not self.gone else None
+    async def get(self, key: CacheKey) -> Entry | None:
+        entry = self.entries.get(key.digest)
+        return entry if entry and time() < entry.stamp.expires and not self.gone else None
 
-    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
+    async def get_or_lease(self, key: CacheKey) -> Found | Lease:
+        waited = False
+        while True:
+            if (entry := await self.get(key)) is not None:
+                return Found(entry, waited)
+            theirs = self.leases.get(key.digest)
+            if theirs is None or monotonic() > theirs.over:
+                ours = FakeLease(self, key, monotonic() + self._lease)
+                if not self.gone:
+                    self.leases[key.digest] = ours
+                return ours
+            waited = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(theirs.ended.wait(), theirs.over - monotonic())
+            if theirs.error is not None:
+                raise theirs.error
+
+    def put(self, key: CacheKey, entry: Entry) -> None:
         if not self.gone:
-            self.entries[key] = (monotonic() + (ttl or self._ttl), response)
+            self.entries[key.digest] = entry
+
+
+class FakeLease:
+    """Implements `ports.Lease`; `error` is what those who wait are told."""
+
+    def __init__(self, cache: FakeCache, key: CacheKey, over: float) -> None:
+        self._cache, self._key = cache, key
+        self.over = over
+        self.ended = asyncio.Event()
+        self.error: PorticoError | None = None
+
+    def fulfil(self, entry: Entry) -> None:
+        self._cache.put(self._key, entry)
+        self.release()
+
+    def fail(self, error: PorticoError) -> None:
+        self.error = error
+        self.release()
+
+    def release(self) -> None:
+        if self._cache.leases.get(self._key.digest) is self:
+            del self._cache.leases[self._key.digest]
+        self.ended.set()
+
+
+class Saying:
+    """Implements `dispatch.Caller`: a client with these headers."""
+
+    def __init__(self, cache_control: str, headers: Mapping[bytes, str] | None = None) -> None:
+        self._headers = {b"cache-control": cache_control, **(headers or {})}
+
+    def header(self, name: bytes) -> str:
+        return self._headers.get(name, "")
+
+
+def no_memory() -> Memory:
+    """The first level of a cache that remembers nothing."""
+    return Memory(LiveRoutes(), 0, MemoryMeter(PrometheusMeter()))

@@ -135,9 +135,11 @@ class FakeBalancer:
 
     def __init__(self) -> None:
         self.rotation: dict[Server, tuple[str, ...]] = {}
+        self.partial: dict[Server, dict[str, tuple[str, ...]]] = {}
 
-    def write(self, server: Server, addresses: Iterable[str]) -> None:
+    def write(self, server: Server, addresses: Iterable[str], partial: Mapping[str, Collection[str]]) -> None:
         self.rotation[server] = tuple(addresses)
+        self.partial[server] = {address: tuple(names) for address, names in partial.items()}
 
 
 class FakeLinks:

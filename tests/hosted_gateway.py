@@ -2,6 +2,7 @@
 that what the gateway writes for it is written.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -56,7 +57,8 @@ def labelled(request: InferenceRequest) -> InferenceResponse:
 
 def handled(request: InferenceRequest) -> InferenceResponse:
     """What any of the handlers answers: JSON that fits each wire."""
-    body = b'{"predictions": [1, 2], "outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [1]}]}'
+    tensor = {"name": "y", "datatype": "FP32", "shape": [1], "data": [1]}
+    body = json.dumps({"predictions": [1], "explanations": [1], "outputs": [tensor]}).encode()
     return raw_response(body, "application/json")
 
 
@@ -83,13 +85,16 @@ class HostedGateway(SampleGateway):
         }
         self.grpc_edge._max_bytes = self.rest_edge._max_bytes = LIMIT
 
-    async def good(self) -> None:
-        """A call that has to be answered whatever came before."""
+    def good_request(self) -> oip.ModelInferRequest:
+        """One that is answered with the same 8 bytes."""
         request = oip.ModelInferRequest(model_name="FP32", raw_input_contents=[bytes(8)])
         request.inputs.add(name="x", datatype="FP32", shape=[2])
-        answer = await self.grpc(
-            "/inference.GRPCInferenceService/ModelInfer", request, [(b"cache-control", b"no-cache")]
-        )
+        return request
+
+    async def good(self) -> None:
+        """A call that has to be answered whatever came before."""
+        infer = "/inference.GRPCInferenceService/ModelInfer"
+        answer = await self.grpc(infer, self.good_request(), [(b"cache-control", b"no-cache")])
         assert parsed(answer, oip.ModelInferResponse).raw_output_contents == [bytes(8)]
 
 

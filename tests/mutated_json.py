@@ -4,9 +4,11 @@ by the fuzz tests; it is written by hand here, since a library's writer would re
 
 import json
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from choices import Choices
+from hostile_tensors import Known
 from mutations import damaged
 
 
@@ -146,3 +148,16 @@ def _changed(choices: Choices, value: Any, words: Sequence[str]) -> Any:
     else:
         key, inner, after = choices.one(words), choices.one(TOKENS), value[index:]
     return type(value)([*before, (key, inner) if isinstance(value, Pairs) else inner, *after])
+
+
+def json_bodies(known: Known) -> list[Any]:
+    """Valid bodies of all the protocols; of which of them does not matter to an endpoint that refuses most anyway."""
+    found: list[Any] = [{"ready": True}, {"instances": [{"b64": "YQ=="}]}, {"instances": [1, {"a": [2.5]}]}]
+    for name, datatype, shape in known.inputs.values():
+        value: Any = {"BOOL": True, "BYTES": "a"}.get(datatype, 1)
+        tensor = {"name": name, "datatype": datatype, "shape": shape, "data": [value] * prod(shape)}
+        found.append({"id": "7", "inputs": [tensor], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]})
+        found += [{"instances": [[value] * 4] * 2}, {"inputs": {name: [value, value]}, "signature_name": ""}]
+    found.append({"examples": [{"a": [1.5, 2], "b": {"b64": "YQ=="}}], "context": {"c": "text"}})
+    found.append({"signature_name": "regress", "examples": [{"a": 1}]})
+    return found

@@ -15,8 +15,10 @@ from portico.bootstrap import _edges
 from portico.codecs.handler import raw_response
 from portico.dispatch import Dispatcher
 from portico.edges.asgi import Receive, Scope, Send
+from portico.edges.memory import Memory
 from portico.errors import InferenceFailed, InvalidRequest
 from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
+from portico.meters import MemoryMeter, PrometheusMeter
 from portico.routing import LiveRoutes, Model, Route, RouteTable, Server, Signature, State, TensorSpec, Version
 from portico.settings import GatewaySettings
 
@@ -24,7 +26,7 @@ LIMIT = 1 << 16
 """Bytes of the largest message that the sample gateway takes."""
 
 PREDICT = "tensorflow/serving/predict"
-FRESH = [(b"cache-control", b"no-cache")]
+PAST_CACHE = [(b"cache-control", b"no-store")]
 
 IRIS = {
     "serving_default": Signature(
@@ -151,7 +153,9 @@ def repository() -> RouteTable:
 class SampleGateway:
     """The gateway of `repository()`. Its fakes are open to the test: `tf_serving`, `torchserve`, `cache`, `routes`."""
 
-    def __init__(self, timeout: float = 20.0, table: RouteTable | None = None, *, routed: bool = True) -> None:
+    def __init__(
+        self, timeout: float = 20.0, table: RouteTable | None = None, *, routed: bool = True, memory: int = 0
+    ) -> None:
         self.tf_serving = FakeBackend(
             {
                 "iris-1--loaded": iris,
@@ -171,7 +175,8 @@ class SampleGateway:
         backends = {Server.TF_SERVING: self.tf_serving, Server.TORCHSERVE: self.torchserve}
         settings = GatewaySettings(max_message_bytes=LIMIT, request_timeout=timeout)
         dispatcher = Dispatcher(self.routes, backends, self.cache)
-        self.grpc_edge, self.rest_edge = _edges(settings, dispatcher, self.routes, nothing_here)
+        self.memory = Memory(self.routes, memory, MemoryMeter(PrometheusMeter()))
+        self.grpc_edge, self.rest_edge = _edges(settings, dispatcher, self.routes, self.memory, nothing_here)
 
     async def rest(self, method: str, path: str, body: Any = b"", headers: Headers = ()) -> Answer:
         """One REST call; a body that is no bytes is sent as JSON."""

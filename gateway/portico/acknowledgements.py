@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from portico.backplane import TIMEOUT, BackplaneUnavailable, cancelled
+from portico.backplane import BackplaneUnavailable, cancelled
+from portico.redis_connection import TIMEOUT, Client
 from portico.routing import LiveRoutes
 
 HASH = "portico:gateways"
@@ -47,7 +47,7 @@ _FIELD = TypeAdapter(Acknowledgement)
 class Acknowledgements:
     """Both ends of the hash."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         # redis-py types an answer as everything that any protocol and decoding may give.
         self._redis: Any = redis
 

@@ -11,17 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from portico.codecs.snapshot import UnreadableSnapshot, dump, load
+from portico.redis_connection import Client
 from portico.routing import RouteTable
 
 STREAM = "portico:routes"
 BLOCK = 1.0
-"""Seconds that one read waits for the next table."""
-TIMEOUT = 3.0
-"""Seconds after which Redis counts as gone; longer than a read may block."""
+"""Seconds that one read waits for what is next."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
 """Seconds between two attempts to reach Redis."""
 
@@ -35,16 +33,6 @@ class BackplaneUnavailable(Exception):
     """Redis cannot be reached."""
 
 
-@asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[Redis]:
-    """A client of the Redis at `url`, which need not be there yet."""
-    redis = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
-    try:
-        yield redis
-    finally:
-        await redis.aclose()
-
-
 def cancelled() -> bool:
     """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
     task = asyncio.current_task()
@@ -54,7 +42,7 @@ def cancelled() -> bool:
 class Backplane:
     """Both ends of the stream."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         # redis-py types an answer as everything that any protocol and decoding may give.
         self._redis: Any = redis
 

@@ -8,21 +8,23 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
-from redis.asyncio import BlockingConnectionPool, Redis
 
 from portico.acknowledgements import Acknowledgements
 from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
-from portico.backplane import Backplane, open_redis
+from portico.backplane import Backplane
 from portico.caching.redis import RedisCache
-from portico.dispatch import Dispatcher
+from portico.dispatch import Dispatcher, Limits
 from portico.edges.application import Application
 from portico.edges.asgi import App
 from portico.edges.grpc import GrpcEdge
+from portico.edges.memory import Memory
 from portico.edges.operations import operations
 from portico.edges.pyvoy import ignore_late_answers
 from portico.edges.rest import RestEdge
+from portico.listener import CannotListen, listening
+from portico.meters import MemoryMeter, PrometheusMeter
 from portico.ports import Backend
 from portico.protocols.documentation.endpoints import Documentation
 from portico.protocols.health_grpc import HealthGrpc
@@ -35,6 +37,8 @@ from portico.protocols.tf_serving_rest import TFServingRest
 from portico.protocols.torchserve_grpc import TorchServeGrpc
 from portico.protocols.torchserve_models import TorchServeModels
 from portico.protocols.torchserve_rest import TorchServeRest
+from portico.purges import Purges
+from portico.redis_connection import open_redis
 from portico.routing import LiveRoutes, Server
 from portico.settings import ControllerSettings, GatewaySettings
 from portico.warming import Replicas
@@ -54,13 +58,18 @@ async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, A
     ignore_late_answers()
     async with AsyncExitStack() as stack:
         backends = await _open_backends(stack, settings)
-        cache = _open_cache(stack, settings) if settings.cache else None
-        routes = LiveRoutes()
-        redis = await stack.enter_async_context(open_redis(settings.redis_url))
+        cache = await _open_cache(stack, settings) if settings.cache else None
+        routes, meter = LiveRoutes(), PrometheusMeter()
+        memory = Memory(routes, settings.cache_memory if settings.cache else 0, MemoryMeter(meter))
+        redis = await stack.enter_async_context(open_redis(settings.redis))
         await stack.enter_async_context(Backplane(redis).following(routes.replace))
+        await stack.enter_async_context(Purges(redis).following(memory.purge))
         await stack.enter_async_context(Acknowledgements(redis).telling(routes))
-        dispatcher = Dispatcher(routes, backends, cache)
-        yield _edges(settings, dispatcher, routes, operations(routes, backends))
+        await stack.enter_async_context(listening(settings.metrics_address))
+        limits = Limits(settings.cache_ttl, settings.cache_max_entry_bytes, settings.request_timeout)
+        dispatcher = Dispatcher(routes, backends, cache, limits, meter)
+        stack.push_async_callback(dispatcher.aclose)
+        yield _edges(settings, dispatcher, routes, memory, operations(routes, backends))
 
 
 async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> dict[Server, Backend]:
@@ -76,20 +85,16 @@ async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> di
     }
 
 
-def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=REDIS_CONNECTIONS,
-        timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        socket_timeout=settings.redis_timeout,
-    )
-    cache = RedisCache(Redis.from_pool(pool), settings.cache_ttl, settings.redis_timeout)
+async def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
+    redis = await stack.enter_async_context(open_redis(settings.redis, settings.redis_timeout, REDIS_CONNECTIONS))
+    cache = RedisCache(redis, settings.redis_timeout)
     stack.push_async_callback(cache.aclose)
     return cache
 
 
-def _edges(settings: GatewaySettings, dispatcher: Dispatcher, routes: LiveRoutes, fallback: App) -> tuple[App, App]:
+def _edges(
+    settings: GatewaySettings, dispatcher: Dispatcher, routes: LiveRoutes, memory: Memory, fallback: App
+) -> tuple[App, App]:
     """(gRPC edge, REST edge). A new protocol is one file in `protocols/` and one line here."""
     limit, timeout = settings.max_message_bytes, settings.request_timeout
     rest = (
@@ -106,8 +111,10 @@ def _edges(settings: GatewaySettings, dispatcher: Dispatcher, routes: LiveRoutes
     methods += HealthGrpc(routes, services).methods()
     methods += ReflectionGrpc(sorted({method.service for method in methods})).methods()
     return (
-        GrpcEdge(methods, limit, timeout),
-        RestEdge([endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, limit, timeout),
+        GrpcEdge(methods, memory, limit, timeout),
+        RestEdge(
+            [endpoint for protocol in rest for endpoint in protocol.endpoints()], fallback, memory, limit, timeout
+        ),
     )
 
 
@@ -124,7 +131,11 @@ def run_controller(settings: ControllerSettings) -> int:
         replicas = Replicas(settings.torchserve_grpc_port, settings.torchserve_rest_port)
         await service.run_controller(settings, replicas.connect, stop)
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except CannotListen as error:
+        logging.getLogger(__name__).error("the controller could not start: %s", error)
+        return 1
     return 0
 
 

@@ -1,40 +1,79 @@
-"""Pure: (route, request) → digest. Two requests share a key if and only if the model would be asked the same thing."""
+"""Pure: (route, request) → key in the cache. Two requests share a key if and only if the model would be asked the same
+thing, on behalf of the same tenant.
+"""
 
+from collections.abc import Iterator
 from hashlib import blake2b
+from typing import NamedTuple
 
 from portico.inference import Form, InferenceRequest
 from portico.routing import DEFAULT_SIGNATURE, Route, Wire
 
+DIGEST_BYTES = 16
 
-def cache_key(route: Route, request: InferenceRequest) -> bytes:
-    """16 bytes of BLAKE2b over length-prefixed fields: model, resolved version, fingerprint of the loaded files,
-    signature, form, task, content type, URL path and wire, requested outputs, and each input's name, datatype, shape
-    and bytes, by name.
 
-    Lengths are written before fields, so that no two different requests spell the same bytes. Neither the request's id
-    nor the protocol it came by is part of it.
+class CacheKey(NamedTuple):
+    """`model` is there for who looks after the cache; the digest alone tells keys apart."""
+
+    model: str
+    digest: bytes
+
+
+def cache_key(route: Route, request: InferenceRequest, varied: tuple[str, ...] = ()) -> CacheKey:
+    """BLAKE2b over the fields of `canonical`, each with its length before it, so that no two different requests spell
+    the same bytes. `varied` are the values of the headers that the model's policy names, in its order.
     """
-    digest = blake2b(digest_size=16)
-    signature = request.signature or DEFAULT_SIGNATURE
-    digest.update(_fields([route.model, route.version, route.fingerprint, signature]))
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for field in canonical(route, request, varied):
+        digest.update(len(field).to_bytes(8, "little"))
+        digest.update(field)
+    return CacheKey(route.model, digest.digest())
+
+
+def canonical(route: Route, request: InferenceRequest, varied: tuple[str, ...] = ()) -> Iterator[bytes]:
+    """All that an answer depends on: model, resolved version, fingerprint of the loaded files, signature, form, task,
+    content type, URL path, wire, headers that count, requested outputs, and each input's name, datatype, shape and
+    bytes. Neither the request's id nor the protocol or the encoding it came by is part of it.
+    """
     # What a handler is asked depends on the wire where tensors are to be put into a form for it.
-    wire = [route.policy.wire] if request.form is Form.TENSORS and route.policy.wire is not Wire.AUTO else []
-    task = "explain" if request.explain else "predict"
-    digest.update(_fields([request.form, task, request.content_type, request.url_path, *wire]))
-    # A model without signatures answers with all it has; which outputs are wanted is seen to afterwards.
-    digest.update(_fields(sorted(request.outputs) if route.signatures else []))
+    wire = route.policy.wire if request.form is Form.TENSORS and route.policy.wire is not Wire.AUTO else ""
+    outputs = _outputs(route, request)
+    signature = request.signature or DEFAULT_SIGNATURE
+    head = (
+        route.model,
+        route.version,
+        route.fingerprint,
+        signature,
+        request.form,
+        "explain" if request.explain else "",
+    )
+    texts = (
+        *head,
+        request.content_type,
+        request.url_path,
+        wire,
+        str(len(varied)),
+        *varied,
+        str(len(outputs)),
+        *outputs,
+    )
+    yield from (text.encode() for text in texts)
     # A handler sees the order of its inputs; one that takes parts, and a model with signatures, goes by their names.
     by_name = bool(route.signatures) or request.form is Form.PARTS
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name) if by_name else request.inputs:
-        shape = ",".join(map(str, tensor.shape))
-        digest.update(_fields([tensor.name, tensor.datatype, shape]))
-        digest.update(len(tensor.data).to_bytes(8, "little"))
-        digest.update(tensor.data)
-    return digest.digest()
+        yield tensor.name.encode()
+        yield tensor.datatype.encode()
+        yield ",".join(map(str, tensor.shape)).encode()
+        yield tensor.data
 
 
-def _fields(fields: list[str]) -> bytes:
-    """How many fields there are, the length of each, then the fields."""
-    encoded = [field.encode() for field in fields]
-    sizes = [len(encoded), *map(len, encoded)]
-    return b"".join([*(size.to_bytes(4, "little") for size in sizes), *encoded])
+def _outputs(route: Route, request: InferenceRequest) -> list[str]:
+    """The outputs that the model is asked for, empty for all that there are.
+
+    A model without signatures answers with all it has; which are wanted is seen to afterwards.
+    """
+    signature = route.signatures.get(request.signature or DEFAULT_SIGNATURE)
+    if signature is None:
+        return sorted(set(request.outputs)) if route.signatures else []
+    wanted = set(request.outputs)
+    return [] if wanted.issuperset(output.name for output in signature.outputs) else sorted(wanted)

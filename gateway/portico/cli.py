@@ -1,8 +1,9 @@
 """The commands: the processes of the stack, `portico gateway` and `portico controller`, the stack as a whole, `portico
-local`, and what people ask it for, `portico models` and `portico schema`.
+local`, and what people ask it for, `portico models`, `portico cache` and `portico schema`.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -21,9 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("controller", help="keep the model servers serving what lies in the repository")
     commands.add_parser("local", help="run the whole stack without containers", add_help=False)
     commands.add_parser("models", help="list every model and version with its state", add_help=False)
+    commands.add_parser("cache", help="what the response cache holds; forget a model's answers", add_help=False)
     commands.add_parser("schema", help="print the JSON Schema of a model's policy, model.yaml")
     known, rest = parser.parse_known_args(arguments)
-    if rest and known.command not in ("local", "models"):
+    if rest and known.command not in ("local", "models", "cache"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _run(known, rest)
@@ -47,6 +49,10 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
         from portico.models_command import main as models
 
         return models(rest)
+    if known.command == "cache":
+        from portico.cache_command import main as cache
+
+        return cache(rest)
     if known.command == "schema":
         from portico.controller.policy_file import schema_text
 
@@ -62,5 +68,6 @@ def _explained(error: ValidationError) -> str:
     lines = ["These settings are not valid:"]
     for wrong in error.errors():
         name = "_".join(map(str, wrong["loc"])).upper()
-        lines.append(f"  PORTICO_{name}: {wrong['msg']} (given: {wrong['input']!r})")
+        given = re.sub(r"//.*@", "//…@", repr(wrong["input"]))  # a URL may hold a password
+        lines.append(f"  PORTICO_{name}: {wrong['msg'].removeprefix('Value error, ')} (given: {given})")
     return "\n".join(lines)

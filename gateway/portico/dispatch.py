@@ -3,53 +3,91 @@
 Every protocol ends up here and none is known here.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from enum import StrEnum
-from time import monotonic
+from dataclasses import dataclass, replace
+from time import monotonic, time
+from typing import Any, Protocol
 
-from portico.cache_key import cache_key
-from portico.errors import DeadlineExceeded, ModelNotReady, ServableLost
+from portico.cache_key import CacheKey, cache_key
+from portico.calls import Calls
+from portico.errors import ModelNotReady, NotCached, PorticoError
+from portico.flights import Flights
+from portico.freshness import ANY, CacheControl, CacheStatus, Entry, Stamp
 from portico.inference import InferenceRequest, InferenceResponse
-from portico.ports import Backend, ResponseCache
+from portico.ports import Backend, Found, Lease, Meter, NoMeter, ResponseCache
+from portico.relay import Relay
 from portico.routing import LiveRoutes, Route, RouteTable, Server
 from portico.validation import validate
 
-LOST_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds between the attempts to call a model that a replica has lost, until the controller has seen to it."""
+
+class Caller(Protocol):
+    """Who asks, as far as that matters here: a REST request or a gRPC call."""
+
+    def header(self, name: bytes) -> str:
+        """The header of this lower-case name, empty if there is none."""
+        ...
 
 
-PLAIN = 200
-"""Status of an answer of which there is nothing to tell but its outputs."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be kept where a model's policy says nothing, and how long a call may take: seconds, bytes, seconds."""
 
-
-class CacheStatus(StrEnum):
-    """What the cache had to do with an answer, as the `x-cache` header says it."""
-
-    HIT = "HIT"
-    MISS = "MISS"
-    BYPASS = "BYPASS"
+    ttl: int = 3600
+    max_entry_bytes: int = 1 << 20
+    timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer, and how it came about."""
+    """A model's answer, how it came about, and what is kept of it, if it is kept."""
 
     route: Route
     response: InferenceResponse
     cache: CacheStatus
+    entry: Entry | None = None
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Since when it is kept, None if it is not."""
+        return self.entry.stamp if self.entry else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """`key` is None if the cache is to be left out. `deadline` is on the clock of `time.monotonic`."""
+
+    route: Route
+    request: InferenceRequest
+    deadline: float
+    control: CacheControl
+    key: CacheKey | None
+    varied: tuple[str, ...] = ()
+
+
+_Piece = tuple[Route, InferenceResponse]
+_Led = Answer | Relay[_Piece]
+_Lead = Callable[[_Question, CacheKey, ResponseCache], Coroutine[Any, Any, _Led]]
 
 
 class Dispatcher:
-    """What a protocol hands its requests to."""
+    """What a protocol hands its requests to. Close it, so that no call is left behind."""
 
-    def __init__(self, routes: LiveRoutes, backends: Mapping[Server, Backend], cache: ResponseCache | None) -> None:
+    def __init__(
+        self,
+        routes: LiveRoutes,
+        backends: Mapping[Server, Backend],
+        cache: ResponseCache | None,
+        limits: Limits | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         """`cache` is None where answers are not to be kept."""
         self._routes = routes
-        self._backends = backends
+        self._calls = Calls(routes, backends)
         self._cache = cache
+        self._limits = limits or Limits()
+        self._meter = meter or NoMeter()
+        self._flights: Flights[_Led] = Flights()
 
     @property
     def table(self) -> RouteTable:
@@ -62,123 +100,154 @@ class Dispatcher:
         """Raises ModelNotFound, VersionNotFound or ModelNotReady."""
         return self.table.resolve(model, version, label)
 
-    async def infer(self, route: Route, request: InferenceRequest, deadline: float, fresh: bool = False) -> Answer:
+    async def infer(
+        self, route: Route, request: InferenceRequest, deadline: float, caller: Caller | None = None
+    ) -> Answer:
         """Answers from the cache, else from the model server, by `deadline` (on the clock of `time.monotonic`).
 
-        `fresh` asks the model server whatever the cache holds, and stores nothing. Raises any PorticoError.
+        What `caller` says in `cache-control` holds. Raises any PorticoError.
         """
-        deadline, key = self._prepared(route, request, deadline, fresh)
-        if self._cache is None or key is None:
-            return Answer(*await self._call(route, request, deadline), CacheStatus.BYPASS)
-        cached = await self._cache.get(key)
-        if cached is not None:
-            return Answer(route, cached, CacheStatus.HIT)
-        asked, response = await self._call(route, request, deadline)
-        await self._keep(key, route, asked, request, response)
-        return Answer(asked, response, CacheStatus.MISS)
+        began = monotonic()
+        question = self._question(route, request, deadline, caller)
+        answer = await self._shared(question, self._lead)
+        if not isinstance(answer, Answer):
+            answer = await self._call(question)
+            self._keep(question, answer)
+        self._meter.answered(route.model, answer.cache, monotonic() - began)
+        return answer
 
     async def stream(
-        self, route: Route, request: InferenceRequest, deadline: float, fresh: bool = False
+        self, route: Route, request: InferenceRequest, deadline: float, caller: Caller | None = None
     ) -> AsyncGenerator[Answer]:
-        """Like `infer`, but gives the pieces of an answer as they come. Only one that comes whole is kept."""
-        deadline, key = self._prepared(route, request, deadline, fresh)
-        cached = await self._cache.get(key) if self._cache is not None and key is not None else None
-        if cached is not None:
-            yield Answer(route, cached, CacheStatus.HIT)
+        """Like `infer`, but gives the pieces of an answer as they come. Only whole ones are kept, or shared."""
+        began = monotonic()
+        question = self._question(route, request, deadline, caller)
+        found = await self._shared(question, self._lead_stream)
+        if isinstance(found, Answer):
+            self._meter.answered(route.model, found.cache, monotonic() - began)
+            yield found
             return
-        status = CacheStatus.BYPASS if key is None else CacheStatus.MISS
-        async with aclosing(self._pieces(route, request, deadline)) as pieces:
+        taken = found is not None and found.take()
+        pieces = found.pieces() if found and taken else self._calls.pieces(route, request, question.deadline)
+        async with aclosing(pieces):
             async for asked, response in pieces:
-                if key is not None:
-                    await self._keep(key, route, asked, request, response)
-                yield Answer(asked, response, CacheStatus.BYPASS if response.partial else status)
+                answer = self._answer(question, asked, response)
+                self._keep(question, answer)
+                yield answer
+        self._meter.answered(route.model, CacheStatus.BYPASS, monotonic() - began)
 
-    def _prepared(
-        self, route: Route, request: InferenceRequest, deadline: float, fresh: bool
-    ) -> tuple[float, bytes | None]:
-        """(deadline, key in the cache; None if the cache is to be left out). Raises InvalidRequest."""
+    async def aclose(self) -> None:
+        """Ends the calls that identical requests share."""
+        await self._flights.aclose()
+
+    def _question(self, route: Route, request: InferenceRequest, deadline: float, caller: Caller | None) -> _Question:
+        """Raises InvalidRequest."""
         validate(route, request)
         policy = route.policy
         if policy.timeout is not None:
             deadline = min(deadline, monotonic() + policy.timeout)
-        if fresh or self._cache is None or not policy.cache or policy.stateful:
-            return deadline, None
-        return deadline, cache_key(route, request)
+        said = caller.header(b"cache-control") if caller else ""
+        control = CacheControl.parse(said) if said else ANY
+        if control.no_store or self._cache is None or not policy.cache or policy.stateful:
+            return _Question(route, request, deadline, control, None)
+        varied = tuple(caller.header(name.encode()) for name in policy.cache_vary) if caller else ()
+        return _Question(route, request, deadline, control, cache_key(route, request, varied), varied)
 
-    async def _keep(
-        self, key: bytes, route: Route, asked: Route, request: InferenceRequest, response: InferenceResponse
-    ) -> None:
+    async def _shared(self, question: _Question, lead: _Lead) -> _Led | None:
+        """What is kept, or what a flight gives; None, or pieces, where this request has to call the model by itself."""
+        key, cache, control = question.key, self._cache, question.control
+        if control.only_if_cached:
+            return await self._only_kept(question)
+        if key is None or cache is None or control.no_cache:
+            return None
+        found, began = await self._flights.join(key.digest, lambda: lead(question, key, cache), question.deadline)
+        if not isinstance(found, Answer):
+            return found
+        if found.cache is CacheStatus.MISS:
+            return found if began else replace(found, cache=CacheStatus.COALESCED)
+        return found if _young_enough(found, control) else None
+
+    async def _only_kept(self, question: _Question) -> Answer:
+        entry = await self._cache.get(question.key) if self._cache and question.key else None
+        if entry is not None and not question.control.no_cache:
+            answer = Answer(question.route, entry.response, CacheStatus.HIT, entry)
+            if _young_enough(answer, question.control):
+                return answer
+        raise NotCached("No answer is kept that would do, and with 'cache-control: only-if-cached' no model is asked.")
+
+    async def _lead(self, question: _Question, key: CacheKey, cache: ResponseCache) -> _Led:
+        """What the first of identical requests does, on behalf of all."""
+        return await self._kept_or(question, key, cache, self._call)
+
+    async def _lead_stream(self, question: _Question, key: CacheKey, cache: ResponseCache) -> _Led:
+        """The same where the answer may come in pieces, which cannot be shared."""
+        return await self._kept_or(question, key, cache, self._first_piece)
+
+    async def _kept_or(
+        self,
+        question: _Question,
+        key: CacheKey,
+        cache: ResponseCache,
+        call: Callable[[_Question], Coroutine[Any, Any, _Led]],
+    ) -> _Led:
+        lease = await cache.get_or_lease(key)
+        if isinstance(lease, Found):
+            status = CacheStatus.COALESCED if lease.waited else CacheStatus.HIT
+            return Answer(question.route, lease.entry.response, status, lease.entry)
+        # Others may wait for longer than the first of them does.
+        longest = self._limits.timeout
+        latest = monotonic() + min(question.route.policy.timeout or longest, longest)
+        try:
+            led = await call(replace(question, deadline=latest))
+        except PorticoError as error:
+            lease.fail(error)
+            raise
+        except BaseException:
+            lease.release()
+            raise
+        if isinstance(led, Relay):
+            lease.release()
+            return led
+        self._keep(question, led, lease)
+        return led
+
+    async def _call(self, question: _Question) -> Answer:
+        asked, response = await self._calls.whole(question.route, question.request, question.deadline)
+        return self._answer(question, asked, response)
+
+    async def _first_piece(self, question: _Question) -> _Led:
+        source = self._calls.pieces(question.route, question.request, question.deadline)
+        relay = Relay(source, question.deadline - monotonic(), self._flights.own)
+        asked, response = await relay.first()
+        if response.partial:
+            return relay
+        await relay.aclose()
+        return self._answer(question, asked, response)
+
+    def _answer(self, question: _Question, asked: Route, response: InferenceResponse) -> Answer:
+        """What the model said, with the entry to keep if it may be kept."""
+        key, policy = question.key, asked.policy
+        missed = key is not None and not question.control.no_cache and not response.partial
+        status = CacheStatus.MISS if missed else CacheStatus.BYPASS
+        most = policy.cache_max_entry_bytes or self._limits.max_entry_bytes
+        if key is None or not response.may_be_kept or response.size > most:
+            return Answer(asked, response, status)
+        return Answer(asked, response, status, Entry.of(key.digest, response, policy.cache_ttl or self._limits.ttl))
+
+    def _keep(self, question: _Question, answer: Answer, lease: Lease | None = None) -> None:
         """Stores an answer under the route that gave it, which may be another than the one in the key."""
-        assert self._cache is not None
-        if response.partial or response.status != PLAIN:
+        entry, own = answer.entry, answer.route is question.route
+        if lease is not None and (entry is None or not own):
+            lease.release()
+        if entry is None or question.key is None or self._cache is None:
             return
-        if asked is not route:
-            key = cache_key(asked, request)
-        await self._cache.put(key, response, route.policy.cache_ttl)
-
-    async def _call(self, route: Route, request: InferenceRequest, deadline: float) -> tuple[Route, InferenceResponse]:
-        """Calls the model, and calls again where a replica has lost it: none has worked on it then.
-
-        Meanwhile the version may have got another route, since its files were overwritten; that which answered is
-        returned with the answer.
-        """
-        for pause in LOST_PAUSES:
-            try:
-                return route, await self._attempt(route, request, deadline)
-            except ServableLost:
-                if monotonic() + pause >= deadline:
-                    raise
-            await asyncio.sleep(pause)
-            route = self._again(route)
-        return route, await self._attempt(route, request, deadline)
-
-    async def _pieces(
-        self, route: Route, request: InferenceRequest, deadline: float
-    ) -> AsyncGenerator[tuple[Route, InferenceResponse]]:
-        """The same for an answer in pieces: until the first has come, the call may begin anew."""
-        for pause in (*LOST_PAUSES, None):
-            begun = False
-            try:
-                async with aclosing(self._streamed(route, request, deadline)) as pieces:
-                    async for response in pieces:
-                        begun = True
-                        yield route, response
-                return
-            except ServableLost:
-                if begun or pause is None or monotonic() + pause >= deadline:
-                    raise
-            await asyncio.sleep(pause)
-            route = self._again(route)
-
-    async def _streamed(
-        self, route: Route, request: InferenceRequest, deadline: float
-    ) -> AsyncGenerator[InferenceResponse]:
-        timeout = _left(deadline)
-        self._routes.enter(route.servable)
-        try:
-            async with aclosing(self._backends[route.server].stream(route, request, timeout)) as pieces:
-                async for response in pieces:
-                    yield response
-        finally:
-            self._routes.leave(route.servable)
-
-    def _again(self, route: Route) -> Route:
-        model = self._routes.table.models.get(route.model)
-        version = model.versions.get(route.version) if model else None
-        return version.route if version and version.route else route
-
-    async def _attempt(self, route: Route, request: InferenceRequest, deadline: float) -> InferenceResponse:
-        timeout = _left(deadline)
-        self._routes.enter(route.servable)
-        try:
-            return await self._backends[route.server].infer(route, request, timeout)
-        finally:
-            self._routes.leave(route.servable)
+        if not own:
+            self._cache.put(cache_key(answer.route, question.request, question.varied), entry)
+        elif lease is not None:
+            lease.fulfil(entry)
+        else:
+            self._cache.put(question.key, entry)
 
 
-def _left(deadline: float) -> float:
-    """Seconds until the deadline. Raises DeadlineExceeded."""
-    timeout = deadline - monotonic()
-    if timeout <= 0:
-        raise DeadlineExceeded("The deadline passed before the model server was called.")
-    return timeout
+def _young_enough(answer: Answer, control: CacheControl) -> bool:
+    return control.max_age is None or answer.entry is None or answer.entry.stamp.age(time()) <= control.max_age

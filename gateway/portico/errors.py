@@ -14,7 +14,8 @@ them and none of them knows a protocol: their HTTP statuses and gRPC codes stand
     │       └── ServableLost  routed to, but its model server does not know it
     ├── DeadlineExceeded      the caller's time, or the stack's, is spent
     ├── InferenceFailed       the model itself failed on this input
-    └── NotRepresentable      the model answered, and the protocol has no form for it
+    ├── NotRepresentable      the model answered, and the protocol has no form for it
+    └── NotCached             the client takes only an answer that is kept, and none is
 
 The message of each is written for the client: what was wrong, what was given, what would work.
 """
@@ -140,3 +141,7 @@ class InferenceFailed(PorticoError):
 
 class NotRepresentable(PorticoError):
     """The model answered, and the protocol that the client chose has no form for it; another has."""
+
+
+class NotCached(PorticoError):
+    """`cache-control: only-if-cached`, and there is no such answer."""

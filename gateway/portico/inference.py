@@ -40,6 +40,10 @@ MAX_TENSORS = 1 << 14
 """Inputs of a request, its outputs, or its parameters; each takes far more time and memory than its bytes."""
 
 
+PLAIN = 200
+"""Status of an answer of which there is nothing to tell but its outputs."""
+
+
 class Form(StrEnum):
     """How the inputs of a request are meant."""
 
@@ -170,14 +174,22 @@ class InferenceResponse:
 
     A `partial` one is a piece of an answer that a handler sends bit by bit. `native` is the same answer as a message
     of TF Serving's own, if it was given to a request with one. `status` is the HTTP status of success that a handler
-    chose; an answer with another than 200 is not kept.
+    chose. `joined` is an answer whose pieces were put together on the way.
     """
 
     outputs: tuple[Tensor, ...]
     content_type: str = ""
     partial: bool = False
     native: bytes = b""
-    status: int = 200
+    status: int = PLAIN
+    joined: bool = False
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether it is one that the same question is always worth: not one that comes in pieces, nor one whose status
+        says more than that there is an answer.
+        """
+        return not self.partial and not self.joined and self.status == PLAIN
 
     @property
     def size(self) -> int:

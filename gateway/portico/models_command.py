@@ -3,30 +3,21 @@ again. Called by `portico.cli`; a client like others, it needs nothing but the a
 """
 
 import argparse
-import http.client
-import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
-from urllib.parse import urlsplit
 
+from portico import asking
+from portico.asking import Unreachable, ended
 from portico.local.board import Paint
 from portico.models_table import Entry, changes, entry_of, rendered, table
 
 URL = "http://127.0.0.1:8080"
 PATH = "/v1/models"
-TIMEOUT = 5.0
-"""Seconds the gateway has to answer."""
 INTERVAL = 1.0
 """Seconds between two looks with --watch."""
-MAX_BYTES = 64 << 20
-
-
-class Unreachable(Exception):
-    """The gateway gives no list of models; the message says why."""
 
 
 def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> int:
@@ -36,54 +27,20 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
     parser.add_argument("--watch", action="store_true", help="go on, and show each change")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table; with --watch a line per change")
     options = parser.parse_args(arguments)
-    stream = out or sys.stdout
-    try:
+
+    def show(stream: TextIO) -> None:
         entries = ask(options.url)
         if options.watch:
             watch(entries, lambda: ask(options.url), stream, as_json=options.json)
         else:
             stream.write(rendered(entries) if options.json else table(entries, Paint(stream)))
-        stream.flush()
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    except BrokenPipeError:
-        # Whoever read this has gone, as `head` does; Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return 0
+
+    return ended(show, out)
 
 
 def ask(url: str) -> list[Entry]:
     """The versions that the gateway at `url` lists. Raises Unreachable."""
-    try:
-        status, body = _get(url)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(
-            f"{url} cannot be reached: {error}. Does the stack run? (--url names another address)"
-        ) from error
-    try:
-        answer = json.loads(body)
-        if status != http.client.OK:
-            raise Unreachable(f"{url} answered {status}: {answer['error']}")
-        return [entry_of(version) for version in answer["versions"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unreachable(f"{url} answered {status}, and not with a list of models: is it Portico?") from error
-
-
-def _get(url: str) -> tuple[int, bytes]:
-    parts = urlsplit(url if "//" in url else f"//{url}", "http")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address is http://host:port or https://host:port")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
-    try:
-        connection.request("GET", parts.path.rstrip("/") + PATH, headers={"accept": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read(MAX_BYTES)
-    finally:
-        connection.close()
+    return asking.ask(url, PATH, lambda answer: [entry_of(one) for one in answer["versions"]], "a list of models")
 
 
 def watch(

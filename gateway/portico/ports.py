@@ -3,8 +3,12 @@
 """
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Protocol
 
+from portico.cache_key import CacheKey
+from portico.errors import PorticoError
+from portico.freshness import CacheStatus, Entry
 from portico.inference import InferenceRequest, InferenceResponse
 from portico.routing import Route
 
@@ -31,13 +35,62 @@ class Backend(Protocol):
         ...
 
 
+class Lease(Protocol):
+    """The right of one gateway to ask the model, while others that want the same answer wait for it.
+
+    Exactly one of the methods ends it, and returns at once. A lease that nobody ends is over after a few seconds.
+    """
+
+    def fulfil(self, entry: Entry) -> None:
+        """Keeps the answer, which those who wait get too."""
+        ...
+
+    def fail(self, error: PorticoError) -> None:
+        """Those who wait get this error; nothing is kept."""
+        ...
+
+    def release(self) -> None:
+        """There is nothing to share: one of those who wait may ask the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry, and whether another gateway's lease was waited for to get it."""
+
+    entry: Entry
+    waited: bool = False
+
+
 class ResponseCache(Protocol):
-    """Where answers are kept. It never raises: a cache that cannot answer is a cache that misses."""
+    """Where answers are kept. A cache that cannot answer is a cache that misses; it raises no error of its own."""
 
-    async def get(self, key: bytes) -> InferenceResponse | None:
-        """The stored answer, or None."""
+    async def get(self, key: CacheKey) -> Entry | None:
+        """What is kept, or None."""
         ...
 
-    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
-        """Keeps an answer for `ttl` seconds, or for as long as the stack keeps answers."""
+    async def get_or_lease(self, key: CacheKey) -> Found | Lease:
+        """What is kept, or else the lease to ask the model. While another gateway has that, this waits.
+
+        Raises the PorticoError that the other one ran into.
+        """
         ...
+
+    def put(self, key: CacheKey, entry: Entry) -> None:
+        """Keeps an entry. Returns at once."""
+        ...
+
+
+class Meter(Protocol):
+    """Counts what becomes of requests."""
+
+    def answered(self, model: str, status: CacheStatus, seconds: float) -> None:
+        """A call of a model was answered, by the cache or by the model server, in so many seconds."""
+        ...
+
+
+class NoMeter:
+    """Implements `Meter`: counts nothing."""
+
+    def answered(self, model: str, status: CacheStatus, seconds: float) -> None:
+        pass

@@ -86,7 +86,8 @@ class Wire(StrEnum):
 class CallPolicy:
     """How calls of a model are treated, as its policy file says: None is the stack's own setting.
 
-    `cache_ttl` and `timeout` are seconds. A `stateful` model is never cached, and no call of it is ever sent twice.
+    `cache_ttl` and `timeout` are seconds. `cache_vary` names headers, in lower case, whose values tell answers apart.
+    A `stateful` model is never cached, and no call of it is ever sent twice.
     """
 
     cache: bool = True
@@ -94,6 +95,8 @@ class CallPolicy:
     timeout: float | None = None
     stateful: bool = False
     wire: Wire = Wire.AUTO
+    cache_max_entry_bytes: int | None = None
+    cache_vary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +233,13 @@ class LiveRoutes:
         return frozenset(self._using) - {version.route.servable for version in versions if version.route}
 
     def replace(self, table: RouteTable) -> None:
-        """Puts another snapshot in force, for requests that resolve from now on."""
-        self.table = table
+        """Puts another snapshot in force, for requests that resolve from now on.
+
+        A model of which nothing has changed stays the same object, by which those know it who remember its answers.
+        """
+        known = self.table.models
+        models = {name: known[name] if known.get(name) == model else model for name, model in table.models.items()}
+        self.table = RouteTable(models, table.revision)
         self.received = True
         replaced, self.replaced = self.replaced, asyncio.Event()
         replaced.set()

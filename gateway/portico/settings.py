@@ -1,18 +1,66 @@
 """The only reader of the environment. Each setting is one variable, `PORTICO_` and the field's name in capitals."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from portico.redis_address import RedisAccess, check_ca_file, parse, read_password
+
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _listen(address: str) -> str:
+    if address and not re.fullmatch(r"\S+:\d{1,5}", address):
+        raise ValueError("it is not host:port, as in 0.0.0.0:9400")
+    return address
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+"""host:port, or nothing."""
 
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PORTICO_", frozen=True, extra="ignore")
 
-    redis_url: str = Field("redis://redis:6379/0", description="Redis of the response cache and the routes.")
+    redis_url: str = Field(
+        "redis://redis:6379/0",
+        description="Redis of the response cache and the routes: redis://, rediss:// (TLS), unix://, redis+cluster:// "
+        "or redis+sentinel://.",
+    )
+    redis_password_file: str = Field(
+        "", description="File with Redis' password, in place of one in the URL; it is read for each connection."
+    )
+    redis_ca_file: str = Field("", description="File with the certificates that vouch for Redis; else the system's do.")
     log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        parse(url)
+        return url
+
+    @field_validator("redis_password_file")
+    @classmethod
+    def _password_file(cls, path: str) -> str:
+        if path:
+            read_password(path)
+        return path
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _ca_file(cls, path: str, info: ValidationInfo) -> str:
+        if path:
+            check_ca_file(path)
+            if "redis_url" in info.data and not parse(info.data["redis_url"]).tls:
+                raise ValueError("it is for TLS, and PORTICO_REDIS_URL does not begin with rediss")
+        return path
+
+    @property
+    def redis(self) -> RedisAccess:
+        """What opens Redis."""
+        return RedisAccess(self.redis_url, self.redis_password_file, self.redis_ca_file)
 
 
 class GatewaySettings(_Settings):
@@ -29,7 +77,14 @@ class GatewaySettings(_Settings):
     )
     cache: bool = Field(True, description="Whether answers are kept in Redis.")
     cache_ttl: int = Field(3600, ge=1, description="Seconds an answer is kept.")
+    cache_max_entry_bytes: int = Field(1 << 20, ge=1, description="Size of the largest answer that is kept, in bytes.")
+    cache_memory: int = Field(
+        64 << 20, ge=0, description="Bytes of answers that each gateway keeps in its own memory, before Redis."
+    )
     redis_timeout: float = Field(0.05, gt=0, description="Seconds a request waits for Redis before it goes on without.")
+    metrics_address: Listen = Field(
+        "0.0.0.0:9401", description="host:port of the gateway's Prometheus metrics, empty for none."
+    )
 
 
 class ControllerSettings(_Settings):
@@ -61,6 +116,7 @@ class ControllerSettings(_Settings):
     )
     scan_interval: float = Field(1.0, gt=0, description="Seconds between two looks at the repository and the servers.")
     load_timeout: float = Field(300.0, gt=0, description="Seconds a model may take to load before it has failed.")
-    metrics_address: str = Field(
-        "0.0.0.0:9400", description="host:port of the controller's Prometheus metrics, empty for none."
+    metrics_address: Listen = Field(
+        "0.0.0.0:9400",
+        description="host:port for operators: Prometheus metrics, the cache to look at and to purge; empty for none.",
     )

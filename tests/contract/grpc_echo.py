@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
+from fakes import no_memory
 from portico import errors
 from portico.edges.application import Application
 from portico.edges.asgi import App
+from portico.edges.framing import decode_metadata
 from portico.edges.grpc import Call, GrpcEdge, Method
 from portico.edges.pyvoy import ignore_late_answers
 
@@ -20,7 +22,7 @@ RUSSIAN = "не найдено: 100 % «модель»\nвторая строк�
 
 async def echo(message: bytes, call: Call) -> bytes:
     """The message itself; the caller's metadata come back, `x-…` as initial and `y-…` as trailing."""
-    for key, value in call.metadata():
+    for key, value in decode_metadata(call.headers):
         if key.startswith("x-"):
             call.initial.append((key, value))
         if key.startswith("y-"):
@@ -115,7 +117,7 @@ async def opened() -> AsyncIterator[tuple[App, App]]:
     methods += [Method(f"/test.Echo/{name}", both=converse, lasting=name == "Lasting") for name in ("Both", "Lasting")]
     methods += [Method("/test.Echo/Dwell", both=dwell, lasting=True)]
     ignore_late_answers()
-    yield GrpcEdge(methods, LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
+    yield GrpcEdge(methods, no_memory(), LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
 
 
 app = Application(opened)

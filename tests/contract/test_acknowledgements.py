@@ -8,14 +8,16 @@ from redis.asyncio import Redis
 
 from portico import acknowledgements as module
 from portico.acknowledgements import GOODBYE, HASH, Acknowledgement, Acknowledgements
-from portico.backplane import BackplaneUnavailable, open_redis
+from portico.backplane import BackplaneUnavailable
+from portico.redis_address import RedisAccess
+from portico.redis_connection import open_redis
 from portico.routing import LiveRoutes, RouteTable
 from redis_server import RedisServer
 
 
 @pytest.fixture
 async def both(redis: RedisServer) -> AsyncIterator[Acknowledgements]:
-    async with open_redis(redis.url) as opened:
+    async with open_redis(RedisAccess(redis.url)) as opened:
         yield Acknowledgements(opened)
 
 

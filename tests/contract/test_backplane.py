@@ -9,8 +9,10 @@ from redis.asyncio import Redis
 
 from fakes_controller import FakeBackplane
 from portico import backplane as module
-from portico.backplane import STREAM, Backplane, BackplaneUnavailable, open_redis
+from portico.backplane import STREAM, Backplane, BackplaneUnavailable
 from portico.controller.reconcile import Publisher
+from portico.redis_address import RedisAccess
+from portico.redis_connection import open_redis
 from portico.routing import Model, RouteTable, Server, State, Version
 from redis_server import RedisServer
 
@@ -20,7 +22,7 @@ SECOND = RouteTable({}, 2)
 
 @asynccontextmanager
 async def connected(server: RedisServer) -> AsyncIterator[Backplane]:
-    async with open_redis(server.url) as client:
+    async with open_redis(RedisAccess(server.url)) as client:
         yield Backplane(client)
 
 

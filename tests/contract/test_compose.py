@@ -25,7 +25,8 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "gateway" / "Dockerfile").read_text()
 ENVOY = yaml.safe_load((ROOT / "envoy" / "envoy.yaml").read_text())
 # ${NAME:-default} and ${NAME-default}
-INTERPOLATED = dict(re.findall(r"\$\{([A-Z0-9_]+):?-([^}]*)\}", TEXT))
+INTERPOLATION = r"\$\{(?P<name>[A-Z0-9_]+):?-(?P<default>[^}]*)\}"
+INTERPOLATED = dict(re.findall(INTERPOLATION, TEXT))
 EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
 
 
@@ -230,9 +231,9 @@ def test_every_setting_can_be_set(name: str, settings: type[GatewaySettings | Co
     environment = SERVICES[name]["environment"]
     assert set(environment) == {f"PORTICO_{field}".upper() for field in settings.model_fields}
     defaults = {
-        field: INTERPOLATED[variable]
+        field: default["default"]
         for field in settings.model_fields
-        if (variable := f"PORTICO_{field}".upper()) in INTERPOLATED
+        if (default := re.fullmatch(INTERPOLATION, str(environment[f"PORTICO_{field}".upper()])))
     }
     assert defaults
     assert settings.model_validate(defaults) == settings.model_construct(_fields_set=set(defaults))

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -94,10 +95,15 @@ class Edge:
         finally:
             connection.close()
 
-    def rotate(self, *names: str) -> None:
-        """From now on these TF Servings take calls."""
+    def rotate(self, *names: str, partial: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
+        """From now on these TF Servings take calls, and of the servables in `partial` those that have them."""
         ports = {"one": self.addresses.tf_serving, "two": self.second_tf_serving}
-        self.endpoints.write(Server.TF_SERVING, [f"127.0.0.1:{ports[name]}" for name in names])
+        replicas = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        self.endpoints.write(
+            Server.TF_SERVING,
+            [replicas[name] for name in names],
+            {replicas[name]: servables for name, servables in partial.items()},
+        )
 
     def has(self, cluster: str, *ports: int) -> bool:
         """Whether those with these ports, and no others, are the healthy replicas of a cluster."""
@@ -357,6 +363,31 @@ def test_a_replica_takes_calls_while_it_is_in_the_rotation(edge: Edge) -> None:
             eventually(lambda: edge.has("tf_serving", one), "the second is out")
             assert servers() == {"one"}
             edge.rotate("one", "two")
+    edge.rotate("one")
+    eventually(lambda: edge.has("tf_serving", one), "the second is forgotten")
+    edge.rotate("one", "two")
+
+
+def test_calls_of_what_one_replica_has_alone_go_there(edge: Edge) -> None:
+    """While both take calls of all else; and no server is told which servable Envoy was asked for."""
+    echo = edge.channel("model_servers").unary_unary(PREDICT + "Echo")
+
+    def servers(servable: str) -> set[str]:
+        metadata = (("x-portico-servable", servable),)
+        calls = [echo.with_call(b"", timeout=10, metadata=metadata)[1] for _ in range(20)]
+        assert not any("x-portico-servable" in dict(received(call)["metadata"]) for call in calls)
+        return {str(dict(call.initial_metadata())["x-server"]) for call in calls}
+
+    one, two = edge.addresses.tf_serving, edge.second_tf_serving
+    with server("two", two):
+        edge.rotate("one", "two")
+        eventually(lambda: edge.has("tf_serving", one, two), "both are in")
+        edge.rotate("one", "two", partial={"one": ["old", "both"], "two": ["rare", "both"]})
+        eventually(lambda: servers("rare") == {"two"}, "calls go to the one that has it")
+        assert servers("old") == {"one"}
+        assert servers("both") == servers("everywhere") == {"one", "two"}
+        edge.rotate("one", "two")
+        eventually(lambda: servers("rare") == {"one", "two"}, "now it is everywhere")
     edge.rotate("one")
     eventually(lambda: edge.has("tf_serving", one), "the second is forgotten")
     edge.rotate("one", "two")

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import aiohttp
 import grpc
@@ -51,13 +52,17 @@ class Watched:
                 content = await self.call(self.name, number, fresh)
         except Exception as error:
             took = time.monotonic() - began
-            self.failures.append(f"{self.name}: failed after {took:.2f} s: {type(error).__name__}: {error}"[:500])
+            self.note(f"failed after {took:.2f} s: {type(error).__name__}: {error}")
             return
         self.answers += 1
         # Answers to calls that were under way while it changed may come from either side of each change.
         allowed = frozenset[int]().union(*self.history[epoch:])
         if content not in allowed:
-            self.failures.append(f"{self.name}: answered by {content}, allowed were {sorted(allowed)}")
+            self.note(f"answered by {content}, allowed were {sorted(allowed)}")
+
+    def note(self, failure: str) -> None:
+        """A failure, with the time, by which the logs of the stack can be read beside it."""
+        self.failures.append(f"{datetime.now().astimezone():%H:%M:%S.%f} {self.name}: {failure}"[:500])
 
     async def until(self, content: int, seconds: float, *, may_fail: bool = False) -> None:
         """Returns when a fresh call is answered by `content`. Calls count like all others, unless they `may_fail`."""
@@ -70,7 +75,7 @@ class Watched:
             except Exception as error:
                 found = error
                 if not may_fail:
-                    self.failures.append(f"{self.name}: a call in wait for {content} failed: {error!r}"[:500])
+                    self.note(f"a call in wait for {content} failed: {error!r}")
             if found == content:
                 return
             await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ from portico.local.stack import Stack
 
 def test_the_controller_tells_what_is_served_and_how_long_it_took(stack: Stack, repository: Path) -> None:
     """A model that is dropped is counted, and each phase of its way to the clients is measured."""
-    metrics = Door(stack.addresses.controller_metrics)
+    metrics = Door(stack.addresses.operators)
     name = "metered"
     shutil.copytree(repository / "iris", repository / name)
 

@@ -120,7 +120,7 @@ async def swapping(scratch: Path, tf_python: Path, replicas: int = 1) -> AsyncIt
             await one.begin()
             yield one
     except BaseException:
-        print(stack.tails())
+        print(stack.tails(), (stack.scratch / "controller.log").read_text(), sep="\n")
         raise
     finally:
         await asyncio.to_thread(stack.close)

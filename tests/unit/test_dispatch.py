@@ -3,22 +3,24 @@
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
 import pytest
 
-from fakes import FakeBackend, FakeCache, in_pieces
-from portico import dispatch as module
+from fakes import FakeBackend, FakeCache, Saying, in_pieces
+from portico import calls as module
 from portico.cache_key import cache_key
-from portico.dispatch import CacheStatus, Dispatcher
+from portico.dispatch import Dispatcher, Limits
 from portico.errors import (
     DeadlineExceeded,
     InferenceFailed,
     InvalidRequest,
     ModelNotFound,
     ModelNotReady,
+    NotCached,
     ServableLost,
 )
+from portico.freshness import CacheStatus, Entry, Stamp
 from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_bytes
 from portico.routing import (
     CallPolicy,
@@ -38,6 +40,8 @@ IRIS = Route("iris", "1", Server.TF_SERVING, "iris--a", "1", "print", SIGNATURES
 DIGITS = Route("digits", "1", Server.TORCHSERVE, "digits--a", "1", "print")
 TABLE = RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": Version("1", State.READY, route=IRIS)})})
 REQUEST = InferenceRequest((Tensor("x", "INT8", (1,), b"\3"),))
+OTHER = InferenceRequest((Tensor("x", "INT8", (1,), b"\4"),))
+OLD = Entry(InferenceResponse(()), Stamp(time(), 3600, b"old tag"))
 
 
 def answer(request: InferenceRequest) -> InferenceResponse:
@@ -85,21 +89,78 @@ async def test_a_miss_and_then_a_hit(dispatcher: Dispatcher, tf_serving: FakeBac
 
 async def test_another_request_is_another_answer(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
     """A request that differs is not answered by what was kept for the first."""
-    other = InferenceRequest((Tensor("x", "INT8", (1,), b"\4"),))
     await dispatcher.infer(IRIS, REQUEST, soon())
-    found = await dispatcher.infer(IRIS, other, soon())
-    assert (found.cache, found.response) == (CacheStatus.MISS, answer(other))
-    assert [request for _, request, _ in tf_serving.calls] == [REQUEST, other]
+    found = await dispatcher.infer(IRIS, OTHER, soon())
+    assert (found.cache, found.response) == (CacheStatus.MISS, answer(OTHER))
+    assert [request for _, request, _ in tf_serving.calls] == [REQUEST, OTHER]
+
+
+async def test_answers_that_are_not_to_be_stored(
+    dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache
+) -> None:
+    """`no-store` gets an answer from the model server, whatever is kept, and it is not kept."""
+    no_store = Saying("no-store")
+    assert (await dispatcher.infer(IRIS, REQUEST, soon(), no_store)).cache is CacheStatus.BYPASS
+    assert not cache.entries
+    cache.put(cache_key(IRIS, REQUEST), OLD)
+    found = await dispatcher.infer(IRIS, REQUEST, soon(), no_store)
+    assert (found.cache, found.response, found.entry) == (CacheStatus.BYPASS, answer(REQUEST), None)
+    assert len(tf_serving.calls) == 2
+    assert list(cache.entries.values()) == [OLD]
 
 
 async def test_fresh_answers(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
-    """Who wants a fresh answer gets it from the model server, whatever is kept, and it is not kept."""
-    assert (await dispatcher.infer(IRIS, REQUEST, soon(), fresh=True)).cache is CacheStatus.BYPASS
-    assert not cache.entries
-    await cache.put(cache_key(IRIS, REQUEST), InferenceResponse(()))
-    found = await dispatcher.infer(IRIS, REQUEST, soon(), fresh=True)
+    """`no-cache` gets an answer from the model server, whatever is kept, and that is what is kept from then on."""
+    cache.put(cache_key(IRIS, REQUEST), OLD)
+    found = await dispatcher.infer(IRIS, REQUEST, soon(), Saying("no-cache"))
     assert (found.cache, found.response) == (CacheStatus.BYPASS, answer(REQUEST))
-    assert len(tf_serving.calls) == 2
+    again = await dispatcher.infer(IRIS, REQUEST, soon())
+    assert (again.cache, again.response, len(tf_serving.calls)) == (CacheStatus.HIT, answer(REQUEST), 1)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(5, CacheStatus.MISS), (3600, CacheStatus.HIT)])
+async def test_answers_of_an_age(dispatcher: Dispatcher, cache: FakeCache, seconds: int, status: CacheStatus) -> None:
+    """`max-age` takes a kept answer that is young enough; else the model is asked, and its answer kept."""
+    old = replace(OLD, stamp=replace(OLD.stamp, stored_at=time() - 60))
+    cache.put(cache_key(IRIS, REQUEST), old)
+    found = await dispatcher.infer(IRIS, REQUEST, soon(), Saying(f"max-age={seconds}"))
+    assert (found.cache, found.entry == old) == (status, status is CacheStatus.HIT)
+    assert (await dispatcher.infer(IRIS, REQUEST, soon(), Saying("max-age=5"))).cache is (
+        CacheStatus.HIT if status is CacheStatus.MISS else CacheStatus.MISS
+    )
+
+
+async def test_only_what_is_kept(dispatcher: Dispatcher, tf_serving: FakeBackend, cache: FakeCache) -> None:
+    """`only-if-cached` gets what is kept, if it is young enough and may be used, and never calls a model."""
+    for said in ("only-if-cached", "only-if-cached, no-cache", "only-if-cached, no-store"):
+        with pytest.raises(NotCached):
+            await dispatcher.infer(IRIS, REQUEST, soon(), Saying(said))
+    cache.put(cache_key(IRIS, REQUEST), replace(OLD, stamp=replace(OLD.stamp, stored_at=time() - 60)))
+    assert (await dispatcher.infer(IRIS, REQUEST, soon(), Saying("only-if-cached"))).cache is CacheStatus.HIT
+    for said in ("only-if-cached, max-age=5", "only-if-cached, no-cache", "only-if-cached, no-store"):
+        with pytest.raises(NotCached):
+            await dispatcher.infer(IRIS, REQUEST, soon(), Saying(said))
+    assert not tf_serving.calls
+
+
+async def test_tenants(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
+    """Callers that differ in a header that the policy names do not share answers; other headers make no difference."""
+    route = replace(IRIS, policy=CallPolicy(cache_vary=("x-tenant",)))
+    callers = [Saying("", {b"x-tenant": tenant, b"x-other": str(n)}) for n, tenant in enumerate(["a", "b", "a", ""])]
+    statuses = [(await dispatcher.infer(route, REQUEST, soon(), caller)).cache.value for caller in callers]
+    assert (statuses, len(tf_serving.calls)) == (["MISS", "MISS", "HIT", "MISS"], 3)
+
+
+async def test_large_answers(dispatcher: Dispatcher, cache: FakeCache) -> None:
+    """An answer larger than the policy allows is given and not kept."""
+    for size, kept in ((1, 1), (0, 0)):
+        cache.entries.clear()
+        found = replace(IRIS, policy=CallPolicy(cache_max_entry_bytes=size))
+        if not size:
+            found = replace(IRIS, fingerprint="other")
+            dispatcher._limits = Limits(max_entry_bytes=0)
+        answered = await dispatcher.infer(found, REQUEST, soon())
+        assert (answered.cache, answered.entry is not None, len(cache.entries)) == (CacheStatus.MISS, bool(kept), kept)
 
 
 async def test_without_a_cache(tf_serving: FakeBackend) -> None:
@@ -163,7 +224,12 @@ async def test_what_does_not_fit_is_refused_here(dispatcher: Dispatcher, tf_serv
     """A request that the signature refuses reaches neither the cache nor the model server, fresh or not."""
     for fresh in (False, True):
         with pytest.raises(InvalidRequest, match="'x'"):
-            await dispatcher.infer(IRIS, InferenceRequest((Tensor("x", "INT8", (2,), b"ab"),)), soon(), fresh)
+            await dispatcher.infer(
+                IRIS,
+                InferenceRequest((Tensor("x", "INT8", (2,), b"ab"),)),
+                soon(),
+                Saying("no-cache") if fresh else None,
+            )
     assert not tf_serving.calls
 
 
@@ -199,14 +265,13 @@ async def test_a_policy_keeps_a_model_out_of_the_cache(
 async def test_a_policy_says_how_long_answers_are_kept(dispatcher: Dispatcher, cache: FakeCache) -> None:
     """In place of what the stack says."""
     await dispatcher.infer(replace(IRIS, policy=CallPolicy(cache_ttl=7)), REQUEST, soon())
-    (expires, _) = cache.entries[cache_key(IRIS, REQUEST)]
-    assert expires <= monotonic() + 7
+    assert cache.entries[cache_key(IRIS, REQUEST).digest].stamp.lifetime == 7
 
 
 async def test_a_policy_says_how_long_a_call_may_take(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
     """The shorter of the client's deadline and the policy's timeout holds."""
     await dispatcher.infer(replace(IRIS, policy=CallPolicy(timeout=5.0)), REQUEST, soon())
-    await dispatcher.infer(replace(IRIS, policy=CallPolicy(timeout=500.0)), replace(REQUEST, outputs=("y",)), soon())
+    await dispatcher.infer(replace(IRIS, policy=CallPolicy(timeout=500.0)), OTHER, soon())
     (_, _, first), (_, _, second) = tf_serving.calls
     assert first <= 5 < second <= 60
 
@@ -231,7 +296,7 @@ async def test_a_model_that_a_replica_has_lost_is_asked_for_again(tf_serving: Fa
     tf_serving.servables["iris--a"] = lost
     found = await Dispatcher(routes, {Server.TF_SERVING: tf_serving}, cache).infer(IRIS, REQUEST, soon())
     assert (found.route, found.response) == (newer, answer(REQUEST))
-    assert list(cache.entries) == [cache_key(newer, REQUEST)]
+    assert list(cache.entries) == [cache_key(newer, REQUEST).digest]
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -276,7 +341,7 @@ async def test_what_calls_use_is_known(
 
 async def given(dispatcher: Dispatcher, route: Route = DIGITS, *, fresh: bool = False) -> list[tuple[bytes, str]]:
     """(bytes of the first output, what the cache had to do with it) of all that `stream` gives."""
-    stream = dispatcher.stream(route, REQUEST, soon(), fresh)
+    stream = dispatcher.stream(route, REQUEST, soon(), Saying("no-cache") if fresh else None)
     return [(entry.response.outputs[0].data, entry.cache.value) async for entry in stream]
 
 
@@ -297,11 +362,11 @@ async def test_a_stream_of_pieces(dispatcher: Dispatcher, torchserve: FakeBacken
 
 
 async def test_pieces_asked_for_as_one(dispatcher: Dispatcher, torchserve: FakeBackend) -> None:
-    """A model that answers in pieces answers a call with all of them as one, which is kept."""
+    """A model that answers in pieces answers a call with all of them as one, which is not kept either."""
     torchserve.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
     answers = [await dispatcher.infer(DIGITS, REQUEST, soon()) for _ in range(2)]
     assert {entry.response.outputs[0].data for entry in answers} == {pack_bytes([b"onetwo"])}
-    assert len(torchserve.calls) == 1
+    assert len(torchserve.calls) == 2
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -350,7 +415,7 @@ async def test_a_lost_model_is_streamed_again(torchserve: FakeBackend, cache: Fa
 
     torchserve.servables["digits--a"] = lost
     assert await given(Dispatcher(routes, {Server.TORCHSERVE: torchserve}, cache)) == [(b"\3", "MISS")]
-    assert list(cache.entries) == [cache_key(newer, REQUEST)]
+    assert list(cache.entries) == [cache_key(newer, REQUEST).digest]
 
 
 @pytest.mark.usefixtures("no_pauses")

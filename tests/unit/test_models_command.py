@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from portico import cli, models_command
+from portico.asking import Unreachable
 from portico.local.board import Paint
-from portico.models_command import Unreachable, ask, main, watch
+from portico.models_command import ask, main, watch
 from portico.models_table import Entry, changes, table
 
 IRIS = Entry("iris", "2", "tf_serving", "READY", "", ("stable",), True)

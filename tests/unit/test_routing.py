@@ -96,7 +96,7 @@ def test_replacing_the_snapshot() -> None:
     assert (live.received, live.table) == (True, TABLE)
     newer = replace(TABLE, revision=8)
     live.replace(newer)
-    assert live.table is newer
+    assert live.table == newer
 
 
 def test_starting_with_a_snapshot() -> None:

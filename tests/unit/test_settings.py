@@ -1,9 +1,14 @@
 """The environment is read once, checked, and then fixed."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from portico import cli
+from portico.redis_address import RedisAccess
 from portico.settings import ControllerSettings, GatewaySettings
+from redis_server import certificates
 
 
 def test_each_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +35,12 @@ def test_each_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("redis_timeout", "-1"),
         ("log_level", "inof"),
         ("log_level", ""),
+        ("redis_url", "cache:6379"),
+        ("redis_url", "redis+sentinel://cache"),
+        ("redis_password_file", "/no/such/file"),
+        ("redis_ca_file", "/no/such/file"),
+        ("metrics_address", "9401"),
+        ("metrics_address", "host:port"),
     ],
 )
 def test_values_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -37,6 +48,32 @@ def test_values_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str,
     monkeypatch.setenv(f"PORTICO_{name.upper()}", value)
     with pytest.raises(ValidationError, match=name):
         GatewaySettings()
+
+
+def test_what_opens_redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The URL, the password's file and the authority's certificates go together; these are of no use without TLS."""
+    certificates(tmp_path)
+    password, ca = tmp_path / "password", tmp_path / "ca.pem"
+    password.write_text("secret")
+    given = {"url": "rediss://cache", "password_file": str(password), "ca_file": str(ca)}
+    for name, value in given.items():
+        monkeypatch.setenv(f"PORTICO_REDIS_{name.upper()}", value)
+    assert ControllerSettings().redis == GatewaySettings().redis == RedisAccess(**given)
+    monkeypatch.setenv("PORTICO_REDIS_URL", "redis://cache")
+    with pytest.raises(ValidationError, match="does not begin with rediss"):
+        GatewaySettings()
+
+
+def test_no_password_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A URL that is refused is shown without it, each setting in its line."""
+    monkeypatch.setenv("PORTICO_REDIS_URL", "redis+cluster://me:secret@a:b")
+    monkeypatch.setenv("PORTICO_METRICS_ADDRESS", "9401")
+    assert cli.main(["controller"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "These settings are not valid:",
+        "  PORTICO_REDIS_URL: 'a:b' is not host:port (given: 'redis+cluster://…@a:b')",
+        "  PORTICO_METRICS_ADDRESS: it is not host:port, as in 0.0.0.0:9400 (given: '9401')",
+    ]
 
 
 def test_settings_do_not_change() -> None:

@@ -17,6 +17,7 @@ from portico.errors import (
     TooLarge,
     Unavailable,
 )
+from portico.routing import Route
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,16 @@ def _too_large(text: str, max_bytes: int) -> PorticoError:
 RETRY_ON_RESET = "x-envoy-retry-on", "reset"
 """Header that lets Envoy send a call again, to another replica, when the connection broke before an answer. Only for
 models that keep no state: the lost replica may have worked on the call."""
+
+SERVABLE = "x-portico-servable"
+"""Header that tells Envoy which servable a call is for, so that it goes to a replica that has it."""
+
+
+def call_headers(route: Route) -> tuple[tuple[str, str], ...]:
+    """What Envoy is told of a call, as gRPC metadata or HTTP headers."""
+    servable = SERVABLE, route.servable
+    return (servable,) if route.policy.stateful else (servable, RETRY_ON_RESET)
+
 
 _ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import grpc
 from google.protobuf.message import DecodeError
 
-from portico.backends.channel import RETRY_ON_RESET, raise_ours
+from portico.backends.channel import call_headers, raise_ours
 from portico.codecs.tensorflow import decode_tensors, encode_tensor, without_field
 from portico.errors import InferenceFailed, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse, NativeResponse, Tensor
@@ -33,8 +33,7 @@ class TFServing:
         if request.explain:
             raise InvalidRequest(f"Model '{route.model}' has no explanations: {NAME} gives none.")
         try:
-            retry = None if route.policy.stateful else (RETRY_ON_RESET,)
-            answer = await self._predict(_message(route, request), timeout=timeout, metadata=retry)
+            answer = await self._predict(_message(route, request), timeout=timeout, metadata=call_headers(route))
         except grpc.aio.AioRpcError as error:
             raise_ours(error, NAME, self._max_bytes, {route.servable: route.model})
         if request.native:

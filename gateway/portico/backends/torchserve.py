@@ -16,7 +16,7 @@ import aiohttp
 import grpc
 from yarl import URL
 
-from portico.backends.channel import RETRY_ON_RESET
+from portico.backends.channel import call_headers
 from portico.backends.torchserve_failures import ENVOYS, UNREACHABLE, of_rest, raise_of_grpc
 from portico.codecs.handler import as_content_type, in_parts, parts_of, raw_response, request_body
 from portico.errors import DeadlineExceeded, HandlerAnswer, TooLarge, Unavailable
@@ -32,7 +32,6 @@ MOST_KNOWN = 4096
 """How many servables are remembered to answer in pieces."""
 
 _CONTENT_TYPE = "Content-Type"
-_RETRY = dict([RETRY_ON_RESET])
 
 
 class TorchServe:
@@ -81,8 +80,7 @@ class TorchServe:
         message = ts.PredictionsRequest(
             model_name=route.servable, model_version=route.servable_version, input=parts_of(request)
         )
-        retry = None if route.policy.stateful else (RETRY_ON_RESET,)
-        call = self._stream(message, timeout=timeout, metadata=retry)
+        call = self._stream(message, timeout=timeout, metadata=call_headers(route))
         try:
             async for piece in call:
                 yield raw_response(piece.prediction, "", partial=True)
@@ -97,7 +95,7 @@ class TorchServe:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a POST, its body not yet read. Raises what an error status means."""
         body, content_type = request_body(request, route.policy.wire)
-        headers = {_CONTENT_TYPE: content_type, **({} if route.policy.stateful else _RETRY)}
+        headers = {_CONTENT_TYPE: content_type, **dict(call_headers(route))}
         limits = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._http.post(
@@ -134,7 +132,8 @@ class TorchServe:
 
     async def _whole(self, response: aiohttp.ClientResponse) -> InferenceResponse:
         body = await _read(response, self._max_bytes)
-        return raw_response(body, _content_type(response), status=response.status)
+        joined = _comes_in_pieces(response)
+        return raw_response(body, _content_type(response), status=response.status, joined=joined)
 
     async def ping(self, timeout: float) -> None:
         """Any answer of TorchServe's will do: its own is 500 as long as one model has no worker."""

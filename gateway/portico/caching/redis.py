@@ -4,73 +4,231 @@ is known to fail.
 
 import asyncio
 import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import Any
 
-from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from portico.cache_key import CacheKey
+from portico.caching import scripts
 from portico.caching.circuit import Circuit
 from portico.codecs import stored
 from portico.errors import PorticoError
-from portico.inference import InferenceResponse
+from portico.freshness import Entry
+from portico.meters import errors
+from portico.ports import Found, Lease
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = b"portico:cache:"
-MAX_ENTRY = 1 << 20
-"""Bytes of an answer that is worth keeping; a larger one takes longer to fetch than many a model to compute."""
-MAX_WRITES = 128
-"""Answers on their way to Redis at a time; more are not kept."""
+ENTRIES, LEASES = "portico:cache", "portico:lease"
+MAX_WRITES = 1024
+"""Writes on their way to Redis at a time; more are left out."""
+MAX_BYTES = 64 << 20
+"""Bytes of the answers among them."""
+WRITERS = 16
+"""How many of them talk to Redis at a time, so that reads find connections."""
+LEASE = 3.0
+"""Seconds that a gateway's silence makes others wait that want the same answer."""
+FIRST_POLL, LAST_POLL = 0.002, 0.05
+"""Seconds between two looks whether another gateway has the answer, which grow from one to the other."""
+ERROR_TOLD = 2.0
+"""Seconds for which an error is told to those who wait."""
+JITTER = 0.1
+"""Part of an entry's lifetime by which it may end sooner: what was stored at once is not asked for at once again."""
+
+
+def entry_key(key: CacheKey) -> str:
+    """Where an entry lies. The braces put it into one slot of a cluster with its lease."""
+    return f"{ENTRIES}:{key.model}:{{{key.digest.hex()}}}"
+
+
+def lease_key(key: CacheKey) -> str:
+    return f"{LEASES}:{{{key.digest.hex()}}}"
 
 
 class RedisCache:
-    """Implements `ports.ResponseCache`. `ttl` and `timeout` are seconds. Close it, so that no write is left behind."""
+    """Implements `ports.ResponseCache`. `timeout` is seconds. Close it, so that no write is left behind."""
 
-    def __init__(self, redis: Redis, ttl: int, timeout: float) -> None:
+    def __init__(self, redis: Any, timeout: float, lease: float = LEASE) -> None:
+        """`redis` is a `redis.asyncio` client, of one server or of a cluster, which it leaves open."""
         self._redis = redis
-        self._ttl = ttl
         self._timeout = timeout
+        self._lease = lease
         self._circuit = Circuit(timeout)
         self._writes: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Semaphore(WRITERS)
+        self._bytes = 0
 
-    async def get(self, key: bytes) -> InferenceResponse | None:
+    async def get(self, key: CacheKey) -> Entry | None:
+        value = await self._ask(lambda: self._redis.get(entry_key(key)))
+        return self._read(key, value) if isinstance(value, bytes) else None
+
+    async def get_or_lease(self, key: CacheKey) -> Found | Lease:
+        token, pause, waited = secrets.token_hex(8), FIRST_POLL, ""
+        while True:
+            found = await self._ask(lambda: self._eval(scripts.FIND, key, token, _ms(self._lease), waited))  # noqa: B023
+            match found:
+                case [b"entry", bytes(value)]:
+                    entry = self._read(key, value)
+                    return Found(entry, bool(waited)) if entry is not None else _NoLease(self, key)
+                case [b"ours"]:
+                    return _RedisLease(self, key, token)
+                case [b"theirs"]:
+                    waited = "waited"
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, LAST_POLL)
+                case [b"error", bytes(said)]:
+                    if (error := stored.load_error(said)) is not None:
+                        raise error
+                    return _NoLease(self, key)
+                case _:
+                    return _NoLease(self, key)
+
+    def put(self, key: CacheKey, entry: Entry) -> None:
+        self._write(lambda: self._set(key, entry), entry.response.size)
+
+    def fulfil(self, key: CacheKey, token: str, entry: Entry) -> None:
+        """Keeps an entry and ends the lease."""
+
+        async def write() -> None:
+            kept = await self._eval(scripts.FULFIL, key, token, stored.dump(entry), _ms(_lifetime(entry)))
+            if kept != b"OK":
+                errors.labels("full").inc()
+
+        self._write(write, entry.response.size)
+
+    def end(self, key: CacheKey, token: str, error: bytes = b"") -> None:
+        """Ends the lease without an entry."""
+        self._write(lambda: self._eval(scripts.END, key, token, error, _ms(ERROR_TOLD)))
+
+    def renew(self, key: CacheKey, token: str) -> None:
+        """The lease goes on."""
+        self._write(lambda: self._eval(scripts.RENEW, key, token, _ms(self._lease)))
+
+    @property
+    def renew_after(self) -> float:
+        """Seconds after which a lease had better be renewed."""
+        return self._lease / 3
+
+    async def aclose(self) -> None:
+        """Waits for the writes under way, each of which is bounded."""
+        await asyncio.gather(*self._writes)
+
+    def _read(self, key: CacheKey, value: bytes) -> Entry | None:
+        entry = stored.load(value)
+        if entry is None:
+            errors.labels("unreadable").inc()
+            self._write(lambda: self._redis.unlink(entry_key(key)))
+        return entry
+
+    def _eval(self, script: str, key: CacheKey, *arguments: str | bytes | int) -> Awaitable[Any]:
+        result: Awaitable[Any] = self._redis.eval(script, 2, entry_key(key), lease_key(key), *arguments)
+        return result
+
+    async def _set(self, key: CacheKey, entry: Entry) -> None:
+        await self._redis.set(entry_key(key), stored.dump(entry), px=_ms(_lifetime(entry)))
+
+    async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        """What Redis answers, None if it does not."""
         if not self._circuit.allows(monotonic()):
             return None
         try:
             async with asyncio.timeout(self._timeout):
-                value = await self._redis.get(NAMESPACE + key)
+                answer = await command()
         except (TimeoutError, RedisTimeout):
+            errors.labels("timeout").inc()
             self._circuit.timed_out(monotonic())
             return None
-        except (RedisError, OSError) as error:
+        except (RedisGone, OSError) as error:
             log.warning("the cache is left out: %s", error)
+            errors.labels("unreachable").inc()
             self._circuit.failed(monotonic())
+            return None
+        except RedisError as error:  # it answers, and that is what the circuit is about
+            log.warning("Redis refuses to be a cache: %s", error)
+            errors.labels("refused").inc()
+            self._circuit.succeeded(monotonic())
             return None
         except asyncio.CancelledError:
             self._circuit.gave_up()
             raise
         self._circuit.succeeded(monotonic())
-        return stored.load(value) if isinstance(value, bytes) else None
+        return answer
 
-    async def put(self, key: bytes, response: InferenceResponse, ttl: int | None = None) -> None:
-        """Returns at once; the write goes on beside the request. Nothing is written while Redis fails."""
-        if self._circuit.is_open or response.size > MAX_ENTRY or len(self._writes) >= MAX_WRITES:
+    def _write(self, command: Callable[[], Awaitable[Any]], size: int = 0) -> None:
+        """Goes on beside the request. Nothing is written while Redis fails, or is too slow for what there is."""
+        if self._circuit.is_open or len(self._writes) >= MAX_WRITES or self._bytes + size > MAX_BYTES:
             return
-        task = asyncio.create_task(self._write(key, response, ttl or self._ttl))
+        self._bytes += size
+        task = asyncio.create_task(self._written(command))
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
 
-    async def _write(self, key: bytes, response: InferenceResponse, ttl: int) -> None:
+        def done(task: asyncio.Task[None]) -> None:
+            self._writes.discard(task)
+            self._bytes -= size
+
+        task.add_done_callback(done)
+
+    async def _written(self, command: Callable[[], Awaitable[Any]]) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._redis.set(NAMESPACE + key, stored.dump(response), ex=ttl)
+            async with self._writing, asyncio.timeout(self._timeout):
+                await command()
         except (RedisError, OSError, TimeoutError, PorticoError) as error:
+            errors.labels("not_written").inc()
             log.debug("an answer was not kept: %s", error)
         except Exception:
             log.exception("an answer could not be written to the cache")
 
-    async def aclose(self) -> None:
-        """Waits for the writes under way, each of which is bounded, and closes the connections."""
-        await asyncio.gather(*self._writes)
-        await self._redis.aclose()
+
+class _RedisLease:
+    """Implements `ports.Lease`: it is renewed until it is ended."""
+
+    def __init__(self, cache: RedisCache, key: CacheKey, token: str) -> None:
+        self._cache, self._key, self._token = cache, key, token
+        self._timer = asyncio.get_running_loop().call_later(cache.renew_after, self._renew)
+
+    def fulfil(self, entry: Entry) -> None:
+        self._timer.cancel()
+        self._cache.fulfil(self._key, self._token, entry)
+
+    def fail(self, error: PorticoError) -> None:
+        self._timer.cancel()
+        self._cache.end(self._key, self._token, stored.dump_error(error) or b"")
+
+    def release(self) -> None:
+        self._timer.cancel()
+        self._cache.end(self._key, self._token)
+
+    def _renew(self) -> None:
+        self._cache.renew(self._key, self._token)
+        self._timer = asyncio.get_running_loop().call_later(self._cache.renew_after, self._renew)
+
+
+class _NoLease:
+    """Implements `ports.Lease` where there is no Redis to keep one: nobody else knows of it."""
+
+    def __init__(self, cache: RedisCache, key: CacheKey) -> None:
+        self._cache, self._key = cache, key
+
+    def fulfil(self, entry: Entry) -> None:
+        self._cache.put(self._key, entry)
+
+    def fail(self, error: PorticoError) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+def _lifetime(entry: Entry) -> float:
+    """Seconds that Redis keeps it."""
+    return entry.stamp.lifetime * (1 - JITTER * random.random())
+
+
+def _ms(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)

@@ -37,9 +37,11 @@ def raw_request(body: bytes, content_type: str, explain: bool = False, url_path:
     return InferenceRequest(tensors, form=Form.BODY, content_type=content_type, explain=explain, url_path=url_path)
 
 
-def raw_response(body: bytes, content_type: str, partial: bool = False, status: int = 200) -> InferenceResponse:
+def raw_response(
+    body: bytes, content_type: str, partial: bool = False, status: int = 200, joined: bool = False
+) -> InferenceResponse:
     """The answer of a handler: its bytes, and the content type it gave them, empty if it gave none that is one."""
-    return InferenceResponse((_body(body),), as_content_type(content_type), partial, status=status)
+    return InferenceResponse((_body(body),), as_content_type(content_type), partial, status=status, joined=joined)
 
 
 def as_content_type(text: str) -> str:

@@ -37,8 +37,9 @@ NUMPY: Mapping[str, str] = {
 }
 """Datatype → numpy's type string. BF16, which numpy does not have, and BYTES are handled apart."""
 
-MOST_LISTS = 1 << 20
+MOST_LISTS = 1 << 16
 """Lists that a tensor may be written in beyond two for each value: one of shape [1099511627776, 0] has no value at all.
+Each takes up to 300 bytes of memory while it is written.
 """
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -13,8 +13,8 @@ from portico.inference import Tensor
 PREDICTIONS = "predictions"
 
 
-def instances(inputs: tuple[Tensor, ...]) -> list[Any]:
-    """One entry for each row of the inputs: the row itself, or an object of several inputs' rows.
+def instances(inputs: tuple[Tensor, ...]) -> Any:
+    """One entry for each row of the inputs, ready to be rendered: the row, or an object of several inputs' rows.
 
     Bytes that are no text become {"b64": "…"}. Raises InvalidRequest where the inputs have no rows in common.
     """
@@ -24,6 +24,8 @@ def instances(inputs: tuple[Tensor, ...]) -> list[Any]:
             f"The inputs ({shapes}) have no rows in common: the model takes 'instances' ('wire: kserve_v1' in its "
             "policy), so each input needs the same first dimension."
         )
+    if len(inputs) == 1 and inputs[0].datatype != "BYTES":
+        return json_values.array_of(inputs[0])  # an object for each row would take many times the memory
     columns = {tensor.name: _rows(tensor) for tensor in inputs}
     if len(columns) == 1:
         return next(iter(columns.values()))

@@ -5,9 +5,10 @@ Called by the reconcile loop, which decides.
 import ipaddress
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from portico.controller.stage import make_folder
 from portico.routing import Server
@@ -17,6 +18,17 @@ TORCHSERVE_GRPC = "torchserve_grpc"
 TORCHSERVE_REST = "torchserve_rest"
 
 _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+
+_NONE: Mapping[str, Collection[str]] = MappingProxyType({})
+
+
+class _Replica(NamedTuple):
+    """`partial` are the servables that it has and others have not."""
+
+    ip: str
+    port: int
+    partial: list[str]
 
 
 class Endpoints:
@@ -38,16 +50,24 @@ class Endpoints:
             except (FileNotFoundError, ValueError):
                 self._write(cluster, [])
 
-    def write(self, server: Server, addresses: Iterable[str]) -> None:
+    def write(self, server: Server, addresses: Iterable[str], partial: Mapping[str, Collection[str]] = _NONE) -> None:
         """From now on calls go to these replicas, given as the server's `Loader` gives them (ip:port), and to no other.
 
-        Does nothing if that is so already. Raises OSError.
+        Calls of the servables in `partial` go only to the replicas that it names them for. Does nothing if all that is
+        so already. Raises OSError.
         """
+        servables = {_parsed(address): sorted(names) for address, names in partial.items()}
         replicas = sorted({_parsed(address) for address in addresses}, key=lambda each: (each[0].version, *each))
         for cluster, port in self._clusters[server].items():
-            self._write(cluster, [(str(ip), own if port is None else port) for ip, own in replicas])
+            self._write(
+                cluster,
+                [
+                    _Replica(str(ip), own if port is None else port, servables.get((ip, own), []))
+                    for ip, own in replicas
+                ],
+            )
 
-    def _write(self, cluster: str, replicas: Iterable[tuple[str, int]]) -> None:
+    def _write(self, cluster: str, replicas: Iterable[_Replica]) -> None:
         path, content = self._path(cluster), json.dumps(_assignment(cluster, replicas), indent=1).encode()
         if path.is_file() and path.read_bytes() == content:
             return
@@ -67,11 +87,17 @@ def _parsed(address: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address
     return ipaddress.ip_address(ip.strip("[]")), int(port)
 
 
-def _assignment(cluster: str, replicas: Iterable[tuple[str, int]]) -> dict[str, Any]:
+def _assignment(cluster: str, replicas: Iterable[_Replica]) -> dict[str, Any]:
     """A DiscoveryResponse (envoy/service/discovery/v3) with the cluster's endpoints."""
-    endpoints = [
-        {"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}} for ip, port in replicas
-    ]
+    endpoints = [_endpoint(replica) for replica in replicas]
     return {
         "resources": [{"@type": _ASSIGNMENT, "cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}]}],
     }
+
+
+def _endpoint(replica: _Replica) -> dict[str, Any]:
+    address = {"socket_address": {"address": replica.ip, "port_value": replica.port}}
+    found: dict[str, Any] = {"endpoint": {"address": address}}
+    if replica.partial:
+        found["metadata"] = {"filter_metadata": {"envoy.lb": {"servable": replica.partial}}}
+    return found

@@ -28,7 +28,8 @@ was really published. So a controller may die between any two steps, and the nex
 The *rotation* of a server are the replicas that take calls: those that have everything that the table in force routes
 to. One that restarted, or was added, catches up outside of it, and no flip waits for it. What enters has what the next
 table routes to as well, so it does not matter which of the two is published first. What can never be caught up with
-(its files were deleted, broken ones took their place, or others that cannot be loaded) keeps no replica out.
+(its files were deleted, broken ones took their place, or others that cannot be loaded) keeps no replica out; calls of
+it go only to those replicas that still have it.
 
 A replica that cannot be reached has no voice: it blocks nothing, and nothing is unloaded from it. If no replica of a
 server can be reached, its routes stay and are marked unavailable, and the rotation stays as it is. If replicas answer,
@@ -37,7 +38,7 @@ get a reason and not a riddle.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from portico.controller.fleet import Fleet, is_ready
 from portico.controller.inventory import Inventory, ModelFiles
@@ -69,11 +70,14 @@ class Unload:
 class Plan:
     """What to do now, in this order: start the actions, let calls go to the replicas in `rotation` (a server that is
     not in it stays as it is), publish the table if it is another one than that in force.
+
+    `partial` are the servables in the table that not all of these replicas have, for each replica those that it has.
     """
 
     actions: tuple[Load | Unload, ...]
     rotation: Mapping[Server, tuple[str, ...]]
     table: RouteTable
+    partial: Mapping[Server, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def plan(
@@ -97,9 +101,12 @@ def plan(
     table = RouteTable(dict(sorted(models.items())), published.revision)
     if table != published:
         table = RouteTable(table.models, published.revision + 1)
-    used = {route.servable for each in (published, table) for route in routes(each)} | needed.keys()
+    routed = {route.servable for each in (published, table) for route in routes(each)}
+    used = routed | needed.keys()
     actions: list[Load | Unload] = [*_loads(needed.values(), fleets), *_unloads(used, drained, fleets)]
-    return Plan(tuple(actions), _rotation(able, _required(table, inventory, fleets)), table)
+    rotation = _rotation(able, _required(table, inventory, fleets))
+    partial = {server: _partial(addresses, fleets[server], routed) for server, addresses in rotation.items()}
+    return Plan(tuple(actions), rotation, table, partial)
 
 
 def routes(table: RouteTable) -> Iterable[Route]:
@@ -167,3 +174,14 @@ def _rotation(able: Mapping[Server, Fleet], names: Mapping[Server, set[str]]) ->
         if reports:
             rotation[server] = ready or tuple(reports)
     return rotation
+
+
+def _partial(addresses: Collection[str], fleet: Fleet, routed: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What not all of these replicas have of the servables that calls go to, for each what it has."""
+    ready = {
+        address: {name for name, status in fleet.reports[address].items() if status.state is LoadState.READY}
+        for address in addresses
+    }
+    somewhere = set[str]().union(*ready.values())
+    partial = (somewhere - somewhere.intersection(*ready.values())).intersection(routed)
+    return {address: tuple(sorted(names & partial)) for address, names in ready.items() if names & partial}

@@ -30,6 +30,8 @@ VERSION = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$"
 _Version = Annotated[str, Field(pattern=VERSION)] | Annotated[int, Field(ge=0, lt=1 << 63)]
 _LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 _Newest = Annotated[str, Field(pattern=r"^(all|latest( [1-9][0-9]{0,3})?)$")]
+_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+_Headers = Annotated[tuple[_Header, ...], Field(min_length=1, max_length=8, strict=False)]
 _Listed = Annotated[list[_Version], Field(min_length=1)]
 
 
@@ -53,6 +55,20 @@ class _Cache(_Keys):
         ge=1,
         le=366 * 86400,
         description="Seconds an answer is kept. Default: PORTICO_CACHE_TTL.",
+        json_schema_extra=_without_default,
+    )
+    max_entry_bytes: int = Field(
+        0,
+        ge=1,
+        le=64 << 20,
+        description="Size of the largest answer that is kept. Default: PORTICO_CACHE_MAX_ENTRY_BYTES.",
+        json_schema_extra=_without_default,
+    )
+    vary: _Header | _Headers = Field(
+        (),
+        description="A request header, or a list of them: callers who send different values share no answers. For "
+        "tenants whose answers differ.",
+        examples=["x-tenant", ["x-tenant", "accept-language"]],
         json_schema_extra=_without_default,
     )
 
@@ -145,9 +161,11 @@ _EXPECTED: Mapping[tuple[str | int, ...], str] = MappingProxyType(
         ("versions",): "'latest', 'latest N', 'all', or a list of versions, such as [1, 2]",
         ("labels",): "names with versions, such as {stable: 1}",
         ("default_version",): 'a version, such as 2 or "1.0"',
-        ("cache",): "true, false, or the keys 'enabled' and 'ttl'",
+        ("cache",): "true, false, or the keys 'enabled', 'ttl', 'max_entry_bytes' and 'vary'",
         ("cache", "enabled"): "true or false",
         ("cache", "ttl"): "whole seconds, from 1 to a year",
+        ("cache", "max_entry_bytes"): "whole bytes, from 1 to 67108864",
+        ("cache", "vary"): "the name of a request header, such as x-tenant, or a list of up to 8",
         ("timeout",): "a number of seconds, above 0 and up to a day",
         ("stateful",): "true or false",
         ("max_batch_size",): "a whole number from 1 to 65536",
@@ -207,8 +225,20 @@ def _policy(keys: _PolicyFile, document: Document) -> Policy:
         default_version=str(keys.default_version),
         warmup=_inner_path(keys.warmup, document) if keys.warmup else "",
         options=LoadOptions(keys.workers or None, keys.max_batch_size or None, keys.batch_delay or None),
-        calls=CallPolicy(cache.enabled, cache.ttl or None, keys.timeout or None, keys.stateful, keys.wire),
+        calls=CallPolicy(
+            cache=cache.enabled,
+            cache_ttl=cache.ttl or None,
+            cache_max_entry_bytes=cache.max_entry_bytes or None,
+            cache_vary=tuple(sorted({name.lower() for name in _headers(cache.vary)})),
+            timeout=keys.timeout or None,
+            stateful=keys.stateful,
+            wire=keys.wire,
+        ),
     )
+
+
+def _headers(vary: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (vary,) if isinstance(vary, str) else vary
 
 
 def _inner_path(name: str, document: Document) -> str:

@@ -55,7 +55,7 @@ class Repository(Protocol):
 class Balancer(Protocol):
     """What lets calls go to replicas; `endpoints.Endpoints` is one. Called in a thread."""
 
-    def write(self, server: Server, addresses: Iterable[str]) -> None: ...
+    def write(self, server: Server, addresses: Iterable[str], partial: Mapping[str, Collection[str]]) -> None: ...
 
 
 class Links(Protocol):
@@ -227,7 +227,7 @@ class Reconciler:
     async def _rotate(self, decided: Plan) -> None:
         for server, addresses in decided.rotation.items():
             try:
-                await asyncio.to_thread(self._balancer.write, server, addresses)
+                await asyncio.to_thread(self._balancer.write, server, addresses, decided.partial.get(server, {}))
             except OSError as error:
                 self._troubles.tell(f"rotation of {server}", f"the replicas of {server} cannot be written: {error}")
             else:

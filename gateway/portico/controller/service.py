@@ -4,15 +4,15 @@ settings.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from prometheus_client import start_http_server
-
 from portico.acknowledgements import Acknowledgements
-from portico.backplane import Backplane, open_redis
+from portico.backplane import Backplane
+from portico.cache_entries import CacheEntries
 from portico.controller import heartbeat
+from portico.controller.cache_api import CacheApi
 from portico.controller.endpoints import Endpoints
 from portico.controller.loaders import Loader, Status
 from portico.controller.loaders.tf_serving import TFServing
@@ -24,6 +24,9 @@ from portico.controller.stage import Stage
 from portico.controller.warmup import Connect, warm_up
 from portico.controller.watch import watching
 from portico.controller.work import Warmer
+from portico.listener import listening
+from portico.purges import Purges
+from portico.redis_connection import open_redis
 from portico.routing import Server
 from portico.settings import ControllerSettings
 
@@ -41,7 +44,7 @@ async def run_controller(settings: ControllerSettings, connect: Connect, stop: a
 async def open_controller(settings: ControllerSettings, connect: Connect) -> AsyncIterator[Reconciler]:
     """A controller with all its connections, not running yet. None of the other parts need be there."""
     async with AsyncExitStack() as opened:
-        redis = await opened.enter_async_context(open_redis(settings.redis_url))
+        redis = await opened.enter_async_context(open_redis(settings.redis))
         backplane, gateways = Backplane(redis), Acknowledgements(redis)
         stage = Stage(Path(settings.stage), Path(settings.model_repository))
         stage.prepare()
@@ -54,7 +57,8 @@ async def open_controller(settings: ControllerSettings, connect: Connect) -> Asy
             opened.push_async_callback(loader.close)
         wake = asyncio.Event()
         models = Path(settings.model_repository)
-        opened.enter_context(_metrics(settings.metrics_address))
+        cache = CacheApi(CacheEntries(redis), backplane, Purges(redis).announce)
+        await opened.enter_async_context(listening(settings.metrics_address, cache.routes()))
         watch = await opened.enter_async_context(watching(models, wake.set))
         repository = Repository(models, settings.settle, wake.set, watch.take_arrived)
         opened.callback(repository.close)
@@ -72,22 +76,6 @@ async def open_controller(settings: ControllerSettings, connect: Connect) -> Asy
             wake=wake,
             warm=_warmer(settings, connect),
         )
-
-
-@contextmanager
-def _metrics(address: str) -> Iterator[None]:
-    """Answers Prometheus at host:port, from a thread of its own; at no address nobody asks."""
-    if not address:
-        yield
-        return
-    host, _, port = address.rpartition(":")
-    server, thread = start_http_server(int(port), host.strip("[]"))
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _warmer(settings: ControllerSettings, connect: Connect) -> Warmer:

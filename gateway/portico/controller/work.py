@@ -88,8 +88,9 @@ class Work:
                 found[name] = Status(LoadState.LOADING)
         for name, reason in self._failures.at(address).items():
             found.setdefault(name, Status(LoadState.FAILED, reason))
+        # A load that has not ended is none, whatever the server says: it is not known yet whether its files stayed.
         for (where, name), (_, state) in self._tasks.items():
-            if where == address and (state is LoadState.UNLOADING or name not in found):
+            if where == address:
                 found[name] = Status(state)
         return found
 

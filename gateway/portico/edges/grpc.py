@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 
+from portico.dispatch import Answer
 from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.cache_headers import cache_headers
 from portico.edges.framing import (
     ACCEPTED_ENCODINGS,
     PREFIX,
-    decode_metadata,
     encode_metadata,
     frame,
     parse_timeout,
@@ -25,8 +26,10 @@ from portico.edges.framing import (
     unframe,
 )
 from portico.edges.incoming import Incoming
+from portico.edges.memory import Memory, Question
 from portico.edges.status import GrpcCode, grpc_code
 from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
+from portico.freshness import CacheStatus
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ class Call:
     """One RPC, as its handler sees it.
 
     `deadline` is on the clock of `time.monotonic`. What the handler appends to `initial` before its first message goes
-    out as initial metadata, what it appends to `trailing` as trailing metadata.
+    out as initial metadata, what it appends to `trailing` as trailing metadata. `answer` is the model's, where one was
+    called: the edge tells the client what the cache had to do with it. `read` are the headers that somebody asked for.
     """
 
     method: str
@@ -49,13 +53,12 @@ class Call:
     deadline: float
     initial: Metadata = field(default_factory=list)
     trailing: Metadata = field(default_factory=list)
-
-    def metadata(self) -> Metadata:
-        """The caller's metadata. Raises InvalidRequest for a `-bin` value that is not base64."""
-        return decode_metadata(self.headers)
+    answer: Answer | None = None
+    read: set[bytes] = field(default_factory=set)
 
     def header(self, name: bytes) -> str:
         """The value under this lower-case key, several joined by commas, empty if there is none."""
+        self.read.add(name)
         return b", ".join(value for key, value in self.headers if key == name).decode("latin-1")
 
 
@@ -96,7 +99,8 @@ class Method:
 class GrpcEdge:
     """The ASGI application for gRPC. `max_bytes` limits a message, `timeout` (s) each call."""
 
-    def __init__(self, methods: Iterable[Method], max_bytes: int, timeout: float) -> None:
+    def __init__(self, methods: Iterable[Method], memory: Memory, max_bytes: int, timeout: float) -> None:
+        self._memory = memory
         self._methods = {method.path: method for method in methods}
         self._max_bytes = max_bytes
         self._timeout = timeout
@@ -134,26 +138,32 @@ class GrpcEdge:
             async with asyncio.timeout(None if timeout == inf else timeout):
                 if method.both is not None:
                     return await _converse(method.both, Incoming(receive, encoding, self._max_bytes), call, reply)
-                message = unframe(await read_body(receive, self._max_bytes, PREFIX), encoding, self._max_bytes)
+                body = await read_body(receive, self._max_bytes, PREFIX)
                 with cancelled_with_client(receive):
-                    await _handle(method, message, call, reply)
+                    if method.unary is not None:
+                        await self._answer(method.unary, body, encoding, call, reply)
+                    elif method.stream is not None:
+                        async with aclosing(method.stream(unframe(body, encoding, self._max_bytes), call)) as messages:
+                            await reply.stream(messages)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
+
+    async def _answer(self, unary: UnaryHandler, body: bytes, encoding: bytes, call: Call, reply: "_Reply") -> None:
+        question, moment = Question(call.method, body), self._memory.moment()
+        if (known := self._memory.recall(question, call.headers)) is not None:
+            reply.tell(cache_headers(CacheStatus.HIT, known.stamp))
+            return await reply.unary(known.body)
+        answered = await unary(unframe(body, encoding, self._max_bytes), call)
+        if call.answer is not None:
+            read = (*call.read, b"grpc-encoding")
+            self._memory.remember(moment, question, call.headers, read, call.answer, ([], answered))
+        await reply.unary(answered)
 
 
 async def _converse(both: BothHandler, incoming: Incoming, call: Call, reply: "_Reply") -> None:
     with incoming.read():
         async with aclosing(incoming.messages()) as messages, aclosing(both(messages, call)) as answers:
             await reply.stream(answers)
-
-
-async def _handle(method: Method, message: bytes, call: Call, reply: "_Reply") -> None:
-    if method.unary is not None:
-        await reply.unary(await method.unary(message, call))
-    else:
-        assert method.stream is not None
-        async with aclosing(method.stream(message, call)) as messages:
-            await reply.stream(messages)
 
 
 class _Reply:
@@ -164,11 +174,18 @@ class _Reply:
         self._call = call
         self._started = False
         self._ended = False
+        self._told: Headers = []
+
+    def tell(self, headers: Headers) -> None:
+        """These go out with the initial metadata."""
+        self._told = headers
 
     async def _start(self, extra: Headers, trailers: bool) -> None:
         self._started = True
         initial = encode_metadata(self._call.initial) if self._call.initial else []
-        headers = [_CONTENT_TYPE, (b"grpc-accept-encoding", ACCEPTED_ENCODINGS), *initial, *extra]
+        if (answer := self._call.answer) is not None:
+            self._told = cache_headers(answer.cache, answer.stamp)
+        headers = [_CONTENT_TYPE, (b"grpc-accept-encoding", ACCEPTED_ENCODINGS), *self._told, *initial, *extra]
         await self._emit({"type": "http.response.start", "status": 200, "headers": headers, "trailers": trailers})
 
     async def _body(self, body: bytes, more: bool) -> None:

@@ -13,10 +13,14 @@ from http import HTTPStatus
 from time import monotonic
 from urllib.parse import unquote
 
+from portico.dispatch import Answer
 from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.cache_headers import IF_NONE_MATCH, cache_headers, is_known
 from portico.edges.compression import inflate, inflates
+from portico.edges.memory import Memory, Moment, Question
 from portico.edges.status import http_status
 from portico.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico.freshness import CacheStatus
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,7 @@ JSON = (b"content-type", b"application/json")
 @dataclass(slots=True)
 class Request:
     """One REST call. `path` holds the pattern's named groups, `query` what follows the question mark, as it came;
-    `deadline` is on the clock of `time.monotonic`.
+    `deadline` is on the clock of `time.monotonic`. `read` are the headers that somebody has asked for.
     """
 
     method: str
@@ -35,20 +39,25 @@ class Request:
     body: bytes
     deadline: float
     query: str = ""
+    read: set[bytes] = field(default_factory=set)
 
     def header(self, name: bytes) -> str:
         """The header of this lower-case name, several joined by commas (RFC 9110, section 5.3), empty if none."""
+        self.read.add(name)
         return b", ".join(value for key, value in self.raw_headers if key == name).decode("latin-1")
 
 
 @dataclass(slots=True)
 class Response:
-    """One answer. `more` gives the rest of a body that comes in pieces, whose length nobody knows."""
+    """One answer. `more` gives the rest of a body that comes in pieces, whose length nobody knows. `answer` is the
+    model's, where a model was called: the edge tells the client what the cache had to do with it.
+    """
 
     body: bytes
     status: int = 200
     headers: Headers = field(default_factory=lambda: [JSON])
     more: AsyncGenerator[bytes] | None = None
+    answer: Answer | None = None
 
 
 class BrokenOff(Exception):
@@ -83,7 +92,10 @@ class Endpoint:
 class RestEdge:
     """The ASGI application for REST. What no endpoint matches goes to `fallback`."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], fallback: App, max_bytes: int, timeout: float) -> None:
+    def __init__(
+        self, endpoints: Iterable[Endpoint], fallback: App, memory: Memory, max_bytes: int, timeout: float
+    ) -> None:
+        self._memory = memory
         self._by_root: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             self._by_root.setdefault(endpoint.root, []).append(endpoint)
@@ -116,7 +128,8 @@ class RestEdge:
         query = scope["query_string"].decode("latin-1")
         request = Request(scope["method"], path, scope["headers"], b"", monotonic() + self._timeout, query)
         try:
-            response = await self._answer(endpoint, request, receive, send)
+            line = f"{request.method} {match.string}?{query}"
+            response = await self._answer(endpoint, request, line, receive, send)
         except ClientGone:
             return
         except BrokenOff:
@@ -130,14 +143,20 @@ class RestEdge:
         if response is not None:
             await self._respond(send, response, request.method == "HEAD")
 
-    async def _answer(self, endpoint: Endpoint, request: Request, receive: Receive, send: Send) -> Response | None:
-        """The answer, if it is not sent yet: one that comes in pieces is."""
+    async def _answer(
+        self, endpoint: Endpoint, request: Request, line: str, receive: Receive, send: Send
+    ) -> Response | None:
+        """The answer, if it is not sent yet: one that comes in pieces is. `line` is what was asked for, and how."""
         begun = False
         try:
             async with asyncio.timeout(self._timeout):
-                request.body = await self._body(request.header(b"content-encoding").lower(), receive)
+                body = await read_body(receive, self._max_bytes)
+                question, moment = Question(line, body), self._memory.moment()
+                if (known := self._memory.recall(question, request.raw_headers)) is not None:
+                    return Response(known.body, headers=[*known.headers, *cache_headers(CacheStatus.HIT, known.stamp)])
+                request.body = self._decoded(body, request.header(b"content-encoding").lower())
                 with cancelled_with_client(receive):
-                    response = await endpoint.handler(request)
+                    response = self._finished(request, await endpoint.handler(request), question, moment)
                     if response.more is None:
                         return response
                     begun = True
@@ -149,12 +168,24 @@ class RestEdge:
                 raise BrokenOff from None
             raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
 
-    async def _body(self, encoding: str, receive: Receive) -> bytes:
+    def _finished(self, request: Request, response: Response, question: Question, moment: Moment) -> Response:
+        """With what is to be said of the cache; without a body for a client that has the answer already."""
+        answer = response.answer
+        if answer is None:
+            return response
+        told = cache_headers(answer.cache, answer.stamp)
+        if is_known(answer.stamp, request.header(IF_NONE_MATCH)):
+            return Response(b"", HTTPStatus.NOT_MODIFIED, told)
+        encoded = response.headers, response.body
+        self._memory.remember(moment, question, request.raw_headers, request.read, answer, encoded)
+        response.headers = [*response.headers, *told]
+        return response
+
+    def _decoded(self, body: bytes, encoding: str) -> bytes:
         """The body as it was before it was compressed, if it was."""
         encoding = {"identity": "", "x-gzip": "gzip"}.get(encoding, encoding)
         if encoding and not inflates(encoding):
             raise InvalidRequest(f"The body is encoded as {encoding}; send it as it is, or as gzip or deflate.")
-        body = await read_body(receive, self._max_bytes)
         return inflate(body, encoding, self._max_bytes, "body") if encoding else body
 
     async def _pieces(
@@ -179,7 +210,9 @@ class RestEdge:
                 raise BrokenOff from error
 
     async def _respond(self, send: Send, response: Response, only_headers: bool = False) -> None:
-        headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
+        headers = [*response.headers]
+        if response.status != HTTPStatus.NOT_MODIFIED:  # whose length would be that of the body it does not have
+            headers.append((b"content-length", str(len(response.body)).encode()))
         # OSError is ASGI's word for a client that has gone; one that does not read is gone for us after the time of a
         # request.
         with suppress(OSError, TimeoutError):

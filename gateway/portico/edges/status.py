@@ -43,6 +43,7 @@ STATUS: dict[type[errors.PorticoError], tuple[HTTPStatus, GrpcCode]] = {
     errors.DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, GrpcCode.DEADLINE_EXCEEDED),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, GrpcCode.INTERNAL),
     errors.NotRepresentable: (HTTPStatus.NOT_ACCEPTABLE, GrpcCode.FAILED_PRECONDITION),
+    errors.NotCached: (HTTPStatus.GATEWAY_TIMEOUT, GrpcCode.FAILED_PRECONDITION),  # RFC 9111, section 5.2.1.7
 }
 
 

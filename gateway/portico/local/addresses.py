@@ -3,8 +3,10 @@
 import copy
 import random
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 LOOPBACK = "127.0.0.1"
@@ -12,6 +14,8 @@ LOOPBACK = "127.0.0.1"
 # while the process that listens on it is stopped and started again.
 LOWEST, HIGHEST = 20000, 32000
 TRIES = 2000
+USUAL = MappingProxyType({"operators": 9400, "gateway_metrics": 9401})
+"""Where operators look for a stack that a person runs, as in containers."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,27 @@ class Addresses:
     torchserve_rest: int
     torchserve_management: int
     torchserve_metrics: int
-    controller_metrics: int
+    operators: int
+    gateway_metrics: int
 
     @classmethod
-    def pick(cls, clients: int | None = None) -> Self:
-        """Free ports; `clients` is taken as given when it is."""
+    def pick(cls, clients: int | None = None, usual: Mapping[str, int] = MappingProxyType({})) -> Self:
+        """Free ports; `clients` is taken as given when it is, and those that are `usual` when they are free."""
         names = [field.name for field in fields(cls)]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
+        ports |= {name: port for name, port in usual.items() if port != clients and is_free(port)}
         return cls(**(ports | {"clients": clients} if clients else ports))
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from portico.local import demo, layout
+from portico.local.addresses import LOOPBACK, USUAL, Addresses
 from portico.local.board import Board, Paint
 from portico.local.process import PartFailed
 from portico.local.stack import Stack
@@ -54,7 +55,7 @@ def serve(port: int, repository: Path, replicas: int, with_demo: bool) -> None:
     """Starts and serves until interrupted. Raises PartFailed."""
     began, board = time.monotonic(), Board()
     tell = functools.partial(show_part, board)
-    stack = Stack(repository, port, report=say, tell=tell, replicas=replicas)
+    stack = Stack(repository, port, report=say, tell=tell, replicas=replicas, usual=USUAL)
     print(f"Starting Portico with the models in {layout.shown(repository)}. Logs: {stack.scratch}", flush=True)
     with stack:
         board.state("models", "loading")
@@ -64,8 +65,18 @@ def serve(port: int, repository: Path, replicas: int, with_demo: bool) -> None:
         print(f"  Ready after {time.monotonic() - began:.1f} s.\n\n{table(models, Paint(sys.stdout))}", flush=True)
         if with_demo and repository == DEMO_REPOSITORY:
             demo.show(port, {model.name for model in models if model.ready})
+        print(for_operators(stack.addresses))
         print(f"Serving on {stack.url} (REST and gRPC)  Ctrl-C stops", flush=True)
         threading.Event().wait()
+
+
+def for_operators(addresses: Addresses) -> str:
+    """Where they find metrics, and the cache."""
+    controller, gateway = (f"http://{LOOPBACK}:{port}" for port in (addresses.operators, addresses.gateway_metrics))
+    cache = f"{layout.shown(layout.GATEWAY_PYTHON)} -m portico cache stats"
+    if addresses.operators != USUAL["operators"]:  # where the command looks by itself
+        cache += f" --url {controller}"
+    return f"Metrics: {controller}/metrics (controller), {gateway}/metrics (gateway)\nCache: {cache}"
 
 
 def show_part(board: Board, name: str, state: str) -> None:

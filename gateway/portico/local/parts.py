@@ -62,6 +62,7 @@ def numbered(name: str, replica: int) -> str:
 def redis(here: Surroundings) -> Part:
     """Redis as a cache: bounded, and nothing on disk."""
     port = here.addresses.redis
+    # Not allkeys-lfu: all of the cache expires, and the routes, which do not, must never be evicted.
     settings = {"bind": LOOPBACK, "port": port, "save": "", "appendonly": "no"}
     settings |= {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
@@ -139,7 +140,7 @@ def controller(here: Surroundings) -> Part:
     settings = {
         "PORTICO_MODEL_REPOSITORY": str(here.models),
         "PORTICO_STAGE": str(here.stage),
-        "PORTICO_METRICS_ADDRESS": f"{LOOPBACK}:{here.addresses.controller_metrics}",
+        "PORTICO_METRICS_ADDRESS": f"{LOOPBACK}:{here.addresses.operators}",
         "PORTICO_TF_SERVING": here.replicas_at(here.addresses.tf_serving),
         "PORTICO_TORCHSERVE_MANAGEMENT": here.replicas_at(here.addresses.torchserve_grpc_management),
         "PORTICO_TORCHSERVE_GRPC_PORT": str(here.addresses.torchserve_grpc),
@@ -155,6 +156,7 @@ def gateway(here: Surroundings) -> Part:
     settings = {
         "PORTICO_HOST": LOOPBACK,
         "PORTICO_PORT": str(port),
+        "PORTICO_METRICS_ADDRESS": f"{LOOPBACK}:{here.addresses.gateway_metrics}",
         "PORTICO_MODEL_SERVER": f"{LOOPBACK}:{here.addresses.model_servers}",
         "PORTICO_REDIS_URL": f"redis://{LOOPBACK}:{here.addresses.redis}/0",
     }

@@ -11,10 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from portico.local import guard
@@ -35,9 +35,9 @@ NOT_FOR_PARTS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "LD
 class Stack:
     """`with Stack(models) as stack:` starts everything and leaves nothing behind.
 
-    `port` is the clients' port, a free one if None; `replicas` is the number of each model server. `report` gets a
-    line, or several, about what happens while it runs; `tell` gets (part, state) while it starts. Logs lie in `scratch`
-    until a clean end.
+    `port` is the clients' port, a free one if None; `usual` are other ports, taken where they are free; `replicas` is
+    the number of each model server. `report` gets a line, or several, about what happens while it runs; `tell` gets
+    (part, state) while it starts. Logs lie in `scratch` until a clean end.
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class Stack:
         report: Callable[[str], None] = print,
         tell: Callable[[str, str], None] = lambda name, state: None,
         replicas: int = 1,
+        usual: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.models = models.resolve()
         self.scratch = Path(tempfile.mkdtemp(prefix="portico-"))
-        self.addresses = Addresses.pick(port)
+        self.addresses = Addresses.pick(port, usual)
         self._port = port
+        self._usual = usual
         self._replicas = replicas
         self._report = report
         self._tell = tell
@@ -90,7 +92,7 @@ class Stack:
                 if taken or not unlucky or attempt == BIND_RETRIES:
                     self.close(keep_logs=not taken)
                     raise PartFailed(f"{taken.problem} {taken.remedy}" if taken else str(error)) from error
-                self.addresses = Addresses.pick(self._port)
+                self.addresses = Addresses.pick(self._port, self._usual)
             except BaseException:
                 self.close()
                 raise

@@ -14,11 +14,10 @@ from google.protobuf.message import DecodeError, Message
 
 from portico import __version__
 from portico.codecs.open_inference_proto import decode_request, encode_response, is_raw
-from portico.dispatch import Answer, Dispatcher
+from portico.dispatch import Answer, Caller, Dispatcher
 from portico.edges.grpc import Abort, Call, Method
 from portico.edges.status import GrpcCode
 from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, NotFound, PorticoError
-from portico.protocols.caching import cache_metadata, wants_fresh
 from portico.protocols.listing import versions
 from portico.protocols.open_inference import EXTENSIONS, FILES_DEPLOY, NAME, describe, outputs_of, waited_for
 from portico.routing import State, TensorSpec
@@ -88,18 +87,17 @@ class OpenInferenceGrpc:
 
     async def model_infer(self, message: bytes, call: Call) -> bytes:
         request = _parsed(oip.ModelInferRequest, message)
-        answer, response = await self._infer(request, call.deadline, wants_fresh(call))
-        call.initial.append(cache_metadata(answer))
+        answer, response = await self._infer(request, call.deadline, call)
+        call.answer = answer
         return response.SerializeToString()
 
     async def model_stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes]:
         """Answers one request after the other, in their order; one that fails does not end the stream."""
-        fresh = wants_fresh(call)
         async for message in messages:
             request = oip.ModelInferRequest()
             try:
                 request = _parsed(oip.ModelInferRequest, message)
-                response = await self._infer_in_time(request, call.deadline, fresh)
+                response = await self._infer_in_time(request, call)
                 streamed = oip.ModelStreamInferResponse(infer_response=response)
             except PorticoError as error:
                 streamed = oip.ModelStreamInferResponse(error_message=str(error))
@@ -109,24 +107,22 @@ class OpenInferenceGrpc:
             streamed.infer_response.parameters[_FINAL].bool_param = True
             yield streamed.SerializeToString()
 
-    async def _infer_in_time(
-        self, request: oip.ModelInferRequest, deadline: float, fresh: bool
-    ) -> oip.ModelInferResponse:
+    async def _infer_in_time(self, request: oip.ModelInferRequest, call: Call) -> oip.ModelInferResponse:
         try:
             async with asyncio.timeout(self._timeout):
-                _, response = await self._infer(request, min(deadline, monotonic() + self._timeout), fresh)
+                _, response = await self._infer(request, min(call.deadline, monotonic() + self._timeout), call)
                 return response
         except TimeoutError:
             raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
 
     async def _infer(
-        self, request: oip.ModelInferRequest, deadline: float, fresh: bool
+        self, request: oip.ModelInferRequest, deadline: float, caller: Caller
     ) -> tuple[Answer, oip.ModelInferResponse]:
         if not request.model_name:
             raise InvalidRequest("The request names no model: 'model_name' is empty.")
         route = self._dispatcher.resolve(request.model_name, request.model_version)
         decoded = decode_request(request, bool(route.signatures))
-        answer = await self._dispatcher.infer(route, decoded, deadline, fresh)
+        answer = await self._dispatcher.infer(route, decoded, deadline, caller)
         served, tensors = answer.route, outputs_of(answer, decoded)
         return answer, encode_response(served.model, served.version, decoded.id, tensors, is_raw(request))
 

@@ -12,9 +12,8 @@ from portico.codecs import json_values
 from portico.codecs.open_inference import decode_request, encode_response, request_parameters, requested_outputs
 from portico.codecs.open_inference_binary import HEADER, BinaryOutputs, lone_input, split
 from portico.dispatch import Answer, Dispatcher
-from portico.edges.rest import JSON, Endpoint, Request, Response
+from portico.edges.rest import Endpoint, Request, Response
 from portico.inference import InferenceRequest
-from portico.protocols.caching import cache_header, wants_fresh
 from portico.protocols.open_inference import EXTENSIONS, FILES_DEPLOY, NAME, describe, outputs_of, waited_for
 from portico.routing import LOADING, Route, State, TensorSpec
 from portico.validation import signature_of
@@ -46,12 +45,12 @@ class OpenInferenceRest:
         """Answers bytes behind the JSON for the outputs that are asked for so."""
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
         decoded, binary = _decoded(request, route)
-        answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))
+        answer = await self._dispatcher.infer(route, decoded, request.deadline, request)
         body, json_length = encode_response(_head(answer, decoded), outputs_of(answer, decoded), binary)
         if json_length is None:
-            return Response(body, headers=[JSON, cache_header(answer)])
+            return Response(body, answer=answer)
         length = (_HEADER, str(json_length).encode())
-        return Response(body, headers=[_BINARY, length, cache_header(answer)])
+        return Response(body, headers=[_BINARY, length], answer=answer)
 
     async def model_metadata(self, request: Request) -> Response:
         found = describe(self._dispatcher.table.model(request.path["model"]), request.path["version"])

@@ -16,7 +16,6 @@ from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
 from portico.protocols import tf_serving_models as models
-from portico.protocols.caching import cache_metadata, wants_fresh
 from portico.protocols.tf_serving_multi import multi_inference
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, ask
 from portico.routing import Route
@@ -52,8 +51,8 @@ class TFServingGrpc:
             signature=request.model_spec.signature_name,
             native=message,
         )
-        answer = await self._dispatcher.infer(route, decoded, call.deadline, wants_fresh(call))
-        call.initial.append(cache_metadata(answer))
+        answer = await self._dispatcher.infer(route, decoded, call.deadline, call)
+        call.answer = answer
         response = tfs.PredictResponse(model_spec=models.spec(route, decoded.signature))
         if answer.response.native:
             # Protobuf messages that are written one after the other are read as one, and what is said last counts.
@@ -65,19 +64,15 @@ class TFServingGrpc:
     async def classify(self, message: bytes, call: Call) -> bytes:
         request = _parsed(tfs.ClassificationRequest, message)
         route, name = self._route(request.model_spec), request.model_spec.signature_name
-        answer, result = await ask(
-            self._dispatcher, CLASSIFY, route, name, request.input, call.deadline, wants_fresh(call)
-        )
-        call.initial.append(cache_metadata(answer))
+        answer, result = await ask(self._dispatcher, CLASSIFY, route, name, request.input, call.deadline, call)
+        call.answer = answer
         return tfs.ClassificationResponse(result=result, model_spec=models.spec(route, name)).SerializeToString()
 
     async def regress(self, message: bytes, call: Call) -> bytes:
         request = _parsed(tfs.RegressionRequest, message)
         route, name = self._route(request.model_spec), request.model_spec.signature_name
-        answer, result = await ask(
-            self._dispatcher, REGRESS, route, name, request.input, call.deadline, wants_fresh(call)
-        )
-        call.initial.append(cache_metadata(answer))
+        answer, result = await ask(self._dispatcher, REGRESS, route, name, request.input, call.deadline, call)
+        call.answer = answer
         return tfs.RegressionResponse(result=result, model_spec=models.spec(route, name)).SerializeToString()
 
     async def multi_inference(self, message: bytes, call: Call) -> bytes:
@@ -85,7 +80,7 @@ class TFServingGrpc:
         if not request.tasks:
             raise InvalidRequest("ModelSpec has no name specified.")
         route = self._route(request.tasks[0].model_spec)
-        status, response = await multi_inference(self._dispatcher, route, request, call.deadline, wants_fresh(call))
+        status, response = await multi_inference(self._dispatcher, route, request, call)
         call.initial.append(("x-cache", status.value))
         return response.SerializeToString()
 

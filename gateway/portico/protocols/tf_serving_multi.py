@@ -7,10 +7,11 @@ here each is a call of its own, so that each is cached.
 import asyncio
 from collections.abc import Iterable
 
-from portico.dispatch import Answer, CacheStatus, Dispatcher
-from portico.edges.grpc import Abort
+from portico.dispatch import Answer, Dispatcher
+from portico.edges.grpc import Abort, Call
 from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest, PorticoError
+from portico.freshness import CacheStatus
 from portico.protocols import tf_serving_models as models
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, ask, task_signature
 from portico.routing import DEFAULT_SIGNATURE, Route
@@ -20,7 +21,7 @@ _MISSING = "Requested signature not found in model graph: {name}"
 
 
 async def multi_inference(
-    dispatcher: Dispatcher, route: Route, request: tfs.MultiInferenceRequest, deadline: float, fresh: bool
+    dispatcher: Dispatcher, route: Route, request: tfs.MultiInferenceRequest, call: Call
 ) -> tuple[CacheStatus, tfs.MultiInferenceResponse]:
     """One result for each task, in their order. The first task's model and version are those of all.
 
@@ -32,9 +33,9 @@ async def multi_inference(
         name = task.model_spec.signature_name
         spec = models.spec(route, name)
         if task.method_name == CLASSIFY.method:
-            answer, classes = await ask(dispatcher, CLASSIFY, route, name, request.input, deadline, fresh)
+            answer, classes = await ask(dispatcher, CLASSIFY, route, name, request.input, call.deadline, call)
             return answer, tfs.InferenceResult(model_spec=spec, classification_result=classes)
-        answer, values = await ask(dispatcher, REGRESS, route, name, request.input, deadline, fresh)
+        answer, values = await ask(dispatcher, REGRESS, route, name, request.input, call.deadline, call)
         return answer, tfs.InferenceResult(model_spec=spec, regression_result=values)
 
     try:
@@ -71,4 +72,5 @@ def _check(route: Route, request: tfs.MultiInferenceRequest) -> None:
 def _status(found: Iterable[CacheStatus]) -> CacheStatus:
     """What is true of all: a hit only if each was one."""
     statuses = set(found)
-    return next(status for status in (CacheStatus.BYPASS, CacheStatus.MISS, CacheStatus.HIT) if status in statuses)
+    worst = (CacheStatus.BYPASS, CacheStatus.MISS, CacheStatus.COALESCED, CacheStatus.HIT)
+    return next(status for status in worst if status in statuses)

@@ -14,12 +14,11 @@ from google.protobuf.message import Message
 from portico.codecs import json_values
 from portico.codecs.examples import examples_from_json
 from portico.dispatch import Answer, Dispatcher
-from portico.edges.rest import JSON, Endpoint, Request, Response
+from portico.edges.rest import Endpoint, Request, Response
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
 from portico.protocols import tf_serving_json, tf_serving_kserve
 from portico.protocols import tf_serving_models as models
-from portico.protocols.caching import cache_header, wants_fresh
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, Result, Task, ask
 from portico.routing import Route, Server
 from portico.validation import signature_of
@@ -53,7 +52,7 @@ class TFServingRest:
                 f"Use POST /v2/models/{route.model}/infer."
             )
         decoded = InferenceRequest(tf_serving_json.inputs_of(body, signature), signature=name)
-        answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))
+        answer = await self._dispatcher.infer(route, decoded, request.deadline, request)
         form = tf_serving_json.rows if tf_serving_json.ROWS in body else tf_serving_json.columns
         return _answered(answer, json_values.render_numbers(form(answer.response)))
 
@@ -65,7 +64,7 @@ class TFServingRest:
 
     async def _ask_handler(self, route: Route, request: Request, explain: bool = False) -> Response:
         decoded = tf_serving_kserve.handler_request(route, request.body, explain)
-        answer = await self._dispatcher.infer(route, decoded, request.deadline, wants_fresh(request))
+        answer = await self._dispatcher.infer(route, decoded, request.deadline, request)
         key = tf_serving_kserve.EXPLANATIONS if explain else tf_serving_kserve.PREDICTIONS
         return _answered(answer, tf_serving_kserve.answer_body(route, answer.response, key))
 
@@ -83,7 +82,7 @@ class TFServingRest:
         route = self._route(request)
         body = json_values.parse_object(request.body)
         name, examples = tf_serving_json.signature_name(body), examples_from_json(body)
-        return await ask(self._dispatcher, task, route, name, examples, request.deadline, wants_fresh(request))
+        return await ask(self._dispatcher, task, route, name, examples, request.deadline, request)
 
     def _route(self, request: Request) -> Route:
         return models.resolve(self._dispatcher.table, *_named(request))
@@ -105,7 +104,7 @@ def _named(request: Request) -> tuple[str, str, str]:
 
 
 def _answered(answer: Answer, body: bytes) -> Response:
-    return Response(body, headers=[JSON, cache_header(answer)])
+    return Response(body, answer=answer)
 
 
 def _dict(message: Message) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from portico.codecs.examples import decode_examples
 from portico.codecs.json_values import array_of
 from portico.codecs.tensorflow import DTYPE, signature_def
-from portico.dispatch import Answer, Dispatcher
+from portico.dispatch import Answer, Caller, Dispatcher
 from portico.errors import InvalidRequest, NotRepresentable
 from portico.inference import InferenceRequest, Tensor, unpack_bytes
 from portico.routing import DEFAULT_SIGNATURE, Route, Server, Signature
@@ -45,7 +45,7 @@ async def ask(
     signature_name: str,
     examples: tfs.Input,
     deadline: float,
-    fresh: bool,
+    caller: Caller,
 ) -> tuple[Answer, Result]:
     """Asks a model for the classes or values of examples. Raises any PorticoError."""
     signature = task_signature(route, signature_name)
@@ -54,7 +54,7 @@ async def ask(
     # All of them is what a call without names asks for, so that both have one entry in the cache.
     named = wanted if len(wanted) < len(signature.outputs) else ()
     request = InferenceRequest((tensor,), named, signature_name)
-    answer = await dispatcher.infer(route, request, deadline, fresh)
+    answer = await dispatcher.infer(route, request, deadline, caller)
     outputs = {output.name: output for output in answer.response.outputs if output.name in wanted}
     return answer, task.result(outputs, tensor.shape[0])
 

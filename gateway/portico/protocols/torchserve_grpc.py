@@ -15,7 +15,6 @@ from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest, PorticoError
 from portico.inference import Form, InferenceRequest, Tensor, pack_bytes
 from portico.protocols import torchserve_tensors as tensors
-from portico.protocols.caching import cache_metadata, wants_fresh
 from portico.protocols.torchserve_errors import SEQUENCES, answered_or_aborted
 from portico.routing import Route
 from portico.wire import torchserve_pb2 as ts
@@ -40,8 +39,8 @@ class TorchServeGrpc:
         request = _parsed(message)
         try:
             route = self._dispatcher.resolve(request.model_name, request.model_version)
-            answer = await self._dispatcher.infer(route, _decoded(request, route), call.deadline, wants_fresh(call))
-            call.initial.append(cache_metadata(answer))
+            answer = await self._dispatcher.infer(route, _decoded(request, route), call.deadline, call)
+            call.answer = answer
             return _encoded(answer)
         except PorticoError as error:
             return answered_or_aborted(error, request)
@@ -50,11 +49,10 @@ class TorchServeGrpc:
         request = _parsed(message)
         try:
             route = self._dispatcher.resolve(request.model_name, request.model_version)
-            answers = self._dispatcher.stream(route, _decoded(request, route), call.deadline, wants_fresh(call))
+            answers = self._dispatcher.stream(route, _decoded(request, route), call.deadline, call)
             async with aclosing(answers):
                 async for answer in answers:
-                    if not call.initial:
-                        call.initial.append(cache_metadata(answer))
+                    call.answer = answer
                     yield _encoded(answer)
         except PorticoError as error:
             yield answered_or_aborted(error, request)

@@ -15,10 +15,9 @@ from portico import __version__
 from portico.codecs import json_values
 from portico.codecs.handler import body_of, raw_request
 from portico.dispatch import Answer, Dispatcher
-from portico.edges.rest import JSON, Endpoint, Request, Response
+from portico.edges.rest import Endpoint, Request, Response
 from portico.errors import InvalidRequest
 from portico.protocols import torchserve_tensors as tensors
-from portico.protocols.caching import cache_header, wants_fresh
 from portico.protocols.torchserve_errors import NO_RESOURCE, SEQUENCES, answering, content_type_header, render_error
 from portico.protocols.torchserve_openapi import description
 
@@ -53,10 +52,10 @@ class TorchServeRest:
         content_type = request.header(b"content-type") or "application/octet-stream"
         if route.signatures and not explain:
             asked = tensors.of_body(route, request.body, content_type)
-            answer = await self._dispatcher.infer(route, asked, request.deadline, wants_fresh(request))
-            return Response(tensors.answer_body(answer), headers=[JSON, cache_header(answer)])
+            answer = await self._dispatcher.infer(route, asked, request.deadline, request)
+            return Response(tensors.answer_body(answer), answer=answer)
         decoded = raw_request(request.body, content_type, explain, request.path["url_path"])
-        answers = self._dispatcher.stream(route, decoded, request.deadline, wants_fresh(request))
+        answers = self._dispatcher.stream(route, decoded, request.deadline, request)
         first = await anext(answers)
         more = None
         if first.response.partial:
@@ -64,8 +63,8 @@ class TorchServeRest:
             await anext(more)
         else:
             await answers.aclose()
-        headers = [*content_type_header(first.response.content_type), cache_header(first)]
-        return Response(body_of(first.response), first.response.status, headers, more)
+        headers = content_type_header(first.response.content_type)
+        return Response(body_of(first.response), first.response.status, headers, more, first)
 
     async def nothing(self, request: Request) -> Response:
         """What TorchServe says where there is no model in the path."""

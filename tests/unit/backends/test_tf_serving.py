@@ -12,11 +12,12 @@ from asgi_client import Answer
 from portico.backends.tf_serving import TFServing
 from portico.codecs import stored
 from portico.errors import InferenceFailed
+from portico.freshness import Entry
 from portico.inference import InferenceRequest
 from portico.routing import Route, Server
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
-from sample_gateway import FRESH, SampleGateway, parsed, tensor
+from sample_gateway import PAST_CACHE, SampleGateway, parsed, tensor
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 UNKNOWN = b"\xaa\x3e\x03abc"
@@ -107,7 +108,7 @@ def request(of: tfs.ModelSpec, x: tf.TensorProto, *outputs: str) -> bytes:
     return tfs.PredictRequest(model_spec=of, inputs={"x": x}, output_filter=outputs).SerializeToString()
 
 
-@pytest.mark.parametrize("headers", [(), FRESH], ids=["cached", "fresh"])
+@pytest.mark.parametrize("headers", [(), PAST_CACHE], ids=["cached", "fresh"])
 async def test_the_message_goes_as_it_came(gateway: SampleGateway, served: Served, headers: Any) -> None:
     """TF Serving gets the client's bytes, fields that we do not know included, and its own name for the model; the
     client gets its bytes back, with the name that it knows."""
@@ -159,12 +160,13 @@ async def test_what_is_kept_reads_back(served: Served) -> None:
         response = await backend.infer(route, InferenceRequest((x,), native=request(spec("half"), floats(1, 2))), 10.0)
         plain = await backend.infer(route, InferenceRequest((x,)), 10.0)
     assert response.size == len(response.native) > plain.size == 8
-    kept = stored.load(stored.dump(response))
-    assert kept == plain
+    kept = stored.load(stored.dump(Entry.of(b"key", response, 60.0)))
+    assert kept is not None
+    assert kept.response == plain
     assert response.outputs == plain.outputs
 
 
-@pytest.mark.parametrize("headers", [(), FRESH], ids=["cached", "fresh"])
+@pytest.mark.parametrize("headers", [(), PAST_CACHE], ids=["cached", "fresh"])
 async def test_outputs_that_only_tensorflow_knows(gateway: SampleGateway, served: Served, headers: Any) -> None:
     """Complex numbers, which no other protocol has, reach a TF Serving client as they are; others read why they do
     not."""
@@ -196,7 +198,7 @@ async def test_bad_requests_do_not_go_on(gateway: SampleGateway, served: Served)
         request(spec("half"), floats(1), "z"),
     ]
     for message in bad:
-        for headers in ((), FRESH):
+        for headers in ((), PAST_CACHE):
             code, text = (await predict(gateway, message, headers)).grpc_status
             assert (code, "--loaded" in text) == (3, False)
     assert not served.messages
@@ -212,7 +214,7 @@ async def test_values_that_are_no_tensor(gateway: SampleGateway, served: Served)
     code, text = (await predict(gateway, message)).grpc_status
     assert (code, "takes 8 bytes, 3 were given" in text, served.messages) == (3, True, [])
     served.compute = refuse
-    code, text = (await predict(gateway, message, FRESH)).grpc_status
+    code, text = (await predict(gateway, message, PAST_CACHE)).grpc_status
     assert (code, text) == (3, "tensor parsing error: x of half")
 
 
@@ -235,11 +237,11 @@ async def test_an_answer_that_is_no_message(served: Served) -> None:
 )
 async def test_values_that_are_left_out(gateway: SampleGateway, served: Served, x: tf.TensorProto) -> None:
     """A message that leaves out a few repeated values is passed on as it is."""
-    await predict(gateway, request(spec("half"), x), FRESH)
+    await predict(gateway, request(spec("half"), x), PAST_CACHE)
     assert served.requests[0].inputs["x"] == x
 
 
-@pytest.mark.parametrize("headers", [(), FRESH], ids=["cached", "fresh"])
+@pytest.mark.parametrize("headers", [(), PAST_CACHE], ids=["cached", "fresh"])
 @pytest.mark.parametrize(
     "x",
     [
@@ -263,5 +265,5 @@ async def test_strings_that_are_left_out(gateway: SampleGateway, served: Served)
     x = tf.TensorProto(dtype=tf.DT_STRING, string_val=[b"a" * 10_000])
     x.tensor_shape.dim.add(size=1000)
     message = tfs.PredictRequest(model_spec=spec("text"), inputs={"text": x}).SerializeToString()
-    code, text = (await predict(gateway, message, FRESH)).grpc_status
+    code, text = (await predict(gateway, message, PAST_CACHE)).grpc_status
     assert (code, "1 were given" in text, served.messages) == (3, True, [])

@@ -286,7 +286,7 @@ def test_nothing_is_done_twice() -> None:
     assert plan(lying(V1), fleet({V1: LOADING}), RouteTable(), ()).actions == ()
     assert plan(Inventory(), fleet({V1: UNLOADING}), RouteTable(), {V1.name}).actions == ()
     table = served(V1)
-    assert plan(lying(V1), fleet({V1: READY}), table, ()) == Plan((), {TF: ("r0",)}, table)
+    assert plan(lying(V1), fleet({V1: READY}), table, ()) == Plan((), {TF: ("r0",)}, table, {TF: {}})
 
 
 def test_a_replica_that_cannot_be_reached_blocks_nothing() -> None:
@@ -423,18 +423,22 @@ def test_a_replica_that_waited_comes_in_with_what_follows() -> None:
 def test_a_replica_does_not_wait_for_what_it_can_never_have_again(
     waiting: Inventory, ended: Inventory, status: Status
 ) -> None:
-    """It takes calls for the others then, once it has all of these."""
+    """It takes calls for the others then, once it has all of these; those of the one it lacks go where that is."""
     other = servable("other")
     table, rest = served(V1, other), lying(other).models
     whole = {V1: READY, other: READY}
 
+    def decided(found: Inventory, *reports: Mapping[Servable, Status]) -> Plan:
+        return plan(Inventory({**found.models, **rest}), fleet(*reports), table, ())
+
     def rotation(found: Inventory, *reports: Mapping[Servable, Status]) -> tuple[str, ...]:
-        return plan(Inventory({**found.models, **rest}), fleet(*reports), table, ()).rotation[TF]
+        return decided(found, *reports).rotation[TF]
 
     assert rotation(waiting, whole, {other: READY}) == ("r0",)
     whole |= {V1_NEW: status} if status is FAILED else {}
     assert rotation(ended, whole, {}) == ("r0",)
     assert rotation(ended, whole, {other: READY}) == ("r0", "r1")
+    assert decided(ended, whole, {other: READY}).partial == {TF: {"r0": (V1.name,)}}
 
 
 def test_a_model_that_moves_to_the_other_server_flips_there() -> None:

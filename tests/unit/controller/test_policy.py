@@ -137,7 +137,10 @@ def test_every_wire(wire: Wire) -> None:
         ("labels: {stable: }", "the version of label 'stable' has to be a version"),
         ("labels: {1: 2}", "YAML does not read the key 1 as text: put it in quotes"),
         ("labels: {yes: 2}", "YAML does not read the key yes as text"),
-        ("cache: 5", "'cache' has to be true, false, or the keys 'enabled' and 'ttl', not 5"),
+        (
+            "cache: 5",
+            "'cache' has to be true, false, or the keys 'enabled', 'ttl', 'max_entry_bytes' and 'vary', not 5",
+        ),
         ("cache: {ttl: 0}", "'cache.ttl' has to be whole seconds, from 1 to a year, not 0"),
         ("cache: {ttl: 1.5}", "'cache.ttl' has to be whole seconds"),
         ("cache: {enabled: 1}", "'cache.enabled' has to be true or false, not 1"),

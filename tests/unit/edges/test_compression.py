@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_client import Answer, call
+from fakes import no_memory
 from portico.edges.compression import inflate
 from portico.edges.rest import Endpoint, Request, Response, RestEdge
 from portico.errors import TooLarge
@@ -26,7 +27,7 @@ def render(status: int, message: str) -> bytes:
     return message.encode()
 
 
-EDGE = RestEdge([Endpoint("POST", "/echo", echo, render)], nothing_here, LIMIT, 20.0)
+EDGE = RestEdge([Endpoint("POST", "/echo", echo, render)], nothing_here, no_memory(), LIMIT, 20.0)
 
 
 async def post(body: Any, encoding: bytes) -> Answer:

@@ -11,6 +11,8 @@ from time import monotonic
 import pytest
 
 from asgi_client import Answer, Event, Exchange, decode_bin, grpc_call, grpc_exchange
+from fakes import no_memory
+from portico.edges.framing import decode_metadata
 from portico.edges.grpc import Abort, Call, GrpcEdge, Method
 from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest, ModelNotFound
@@ -32,7 +34,9 @@ class Handlers:
         return message
 
     async def tell(self, message: bytes, call: Call) -> bytes:
-        return repr((call.method, call.metadata(), call.header(b"x-user"), call.header(b"x-none"))).encode()
+        return repr(
+            (call.method, decode_metadata(call.headers), call.header(b"x-user"), call.header(b"x-none"))
+        ).encode()
 
     async def remaining(self, message: bytes, call: Call) -> bytes:
         return str(call.deadline - monotonic()).encode()
@@ -82,7 +86,7 @@ class Handlers:
         streams = (self.count, self.break_off, self.forever)
         methods = [Method(f"/t.S/{handler.__name__}", handler) for handler in unary]
         methods += [Method(f"/t.S/{handler.__name__}", stream=handler) for handler in streams]
-        return GrpcEdge(methods, LIMIT, timeout)
+        return GrpcEdge(methods, no_memory(), LIMIT, timeout)
 
 
 class LeavesAfterTwo(Exchange):

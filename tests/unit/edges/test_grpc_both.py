@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
+from fakes import no_memory
 from grpc_conversation import Conversation
 from portico.edges.grpc import Call, GrpcEdge, Method
 from portico.edges.incoming import AHEAD
@@ -57,7 +58,7 @@ class Handlers:
     def edge(self, timeout: float = 20.0) -> GrpcEdge:
         lasting = [Method(f"/t.S/{handler.__name__}", both=handler, lasting=True) for handler in (self.echo, self.work)]
         brief = [Method(f"/t.S/{handler.__name__}", both=handler) for handler in (self.greet, self.stumble)]
-        return GrpcEdge([*lasting, *brief, Method("/t.S/brief", both=self.work)], LIMIT, timeout)
+        return GrpcEdge([*lasting, *brief, Method("/t.S/brief", both=self.work)], no_memory(), LIMIT, timeout)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_client import Event, Exchange, call
+from fakes import no_memory
 from portico.edges.rest import BrokenOff, Endpoint, Request, Response, RestEdge
 from portico.errors import InvalidRequest, PorticoError
 from sample_gateway import nothing_here
@@ -28,7 +29,7 @@ def render(status: int, message: str) -> bytes:
 
 
 def edge(*endpoints: tuple[str, str, Handler], timeout: float = 20.0) -> RestEdge:
-    return RestEdge([Endpoint(*entry, render) for entry in endpoints], nothing_here, LIMIT, timeout)
+    return RestEdge([Endpoint(*entry, render) for entry in endpoints], nothing_here, no_memory(), LIMIT, timeout)
 
 
 class ReadsNothing(Exchange):

@@ -14,7 +14,7 @@ from portico.local import layout
 from portico.local.addresses import HIGHEST, LOWEST, Addresses, fill_in, free_ports, loopback
 from portico.local.preflight import MOST_REPLICAS
 
-ADDRESSES = Addresses(*range(1001, 1015))
+ADDRESSES = Addresses(*range(1001, 1016))
 ENDPOINTS = Path("/anywhere")
 
 
@@ -86,6 +86,17 @@ def test_the_port_for_clients_is_the_one_asked_for() -> None:
     assert picked.clients == 8080
     ports = astuple(replace(picked, clients=0))
     assert len(set(ports)) == len(ports)
+
+
+def test_usual_ports_are_taken_where_they_are_free() -> None:
+    """Operators find a stack where they look first, unless somebody else is there, be it the clients' own port."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        free, clients = free_ports(2)
+        picked = Addresses.pick(usual={"operators": free, "gateway_metrics": taken})
+        assert picked.operators == free
+        assert picked.gateway_metrics != taken
+    assert Addresses.pick(clients=clients, usual={"operators": clients}).operators != clients
 
 
 def test_free_ports_are_free_and_stay_clear_of_outgoing_connections() -> None:

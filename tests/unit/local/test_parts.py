@@ -10,7 +10,7 @@ from portico.local.addresses import Addresses
 from portico.local.parts import Surroundings
 from portico.local.process import Part
 
-ADDRESSES = Addresses(*range(1001, 1015))
+ADDRESSES = Addresses(*range(1001, 1016))
 
 
 @pytest.fixture

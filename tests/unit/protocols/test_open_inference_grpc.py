@@ -12,7 +12,7 @@ from portico.codecs.handler import request_body
 from portico.inference import InferenceResponse, Tensor, pack_bytes
 from portico.routing import RouteTable, Server, State
 from portico.wire import open_inference_pb2 as oip
-from sample_gateway import FRESH, LIMIT, SampleGateway, model, parsed
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway, model, parsed
 
 SERVICE = "/inference.GRPCInferenceService/"
 Input = oip.ModelInferRequest.InferInputTensor
@@ -134,7 +134,7 @@ async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` tells a miss, a hit, and that a client wanted it fresh; REST's answers are shared."""
     tensor = {"name": "measurements", "datatype": "FP32", "shape": [1, 4], "data": ROW}
     assert (await gateway.rest("POST", "/v2/models/iris/infer", {"inputs": [tensor]})).header(b"x-cache") == "MISS"
-    for metadata, status in (((), "HIT"), (FRESH, "BYPASS")):
+    for metadata, status in (((), "HIT"), (PAST_CACHE, "BYPASS")):
         request = oip.ModelInferRequest(model_name="iris", inputs=[MEASUREMENTS])
         answer = await gateway.grpc(SERVICE + "ModelInfer", request, metadata)
         assert (answer.header(b"x-cache"), answer.grpc_status[0]) == (status, 0)

@@ -10,7 +10,7 @@ from echo_models import EchoGateway
 from portico import __version__
 from portico.codecs.handler import raw_response, request_body
 from portico.routing import RouteTable, Server, State
-from sample_gateway import FRESH, LIMIT, SampleGateway, model
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway, model
 
 ROW = [0.5, 0.25, 1.0, 9.0]
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
@@ -74,7 +74,7 @@ async def test_wanted_outputs(gateway: SampleGateway, model: str) -> None:
 async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` tells a miss, a hit, and that a client wanted it fresh; the id is the call's own even in a hit."""
     answers = [await infer(gateway, "iris", IRIS | {"id": id_}, headers) for id_, headers in
-               (("a", ()), ("b", ()), ("c", FRESH))]  # fmt: skip
+               (("a", ()), ("b", ()), ("c", PAST_CACHE))]  # fmt: skip
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
     assert [answer.json()["id"] for answer in answers] == ["a", "b", "c"]
     assert len(gateway.tf_serving.calls) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from grpc_conversation import Conversation
 from portico.wire import open_inference_pb2 as oip
-from sample_gateway import LIMIT, SampleGateway
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway
 
 METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 Input = oip.ModelInferRequest.InferInputTensor
@@ -87,7 +87,7 @@ async def test_the_deadline_of_the_stream() -> None:
     """A client's deadline is that of the whole stream, and of the call of the model that is under way."""
     gateway = SampleGateway()
     gateway.tf_serving.hang()
-    client = Conversation(METHOD, [(b"grpc-timeout", b"100m")]).start(gateway.grpc_edge)
+    client = Conversation(METHOD, [(b"grpc-timeout", b"100m"), *PAST_CACHE]).start(gateway.grpc_edge)
     client.say(half(2))
     assert (await client.end()).grpc_status[0] == 4
     assert gateway.tf_serving.calls[0][2] <= 0.1

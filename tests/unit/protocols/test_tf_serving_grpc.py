@@ -8,7 +8,7 @@ from asgi_client import Answer
 from portico.wire import tensorflow_error_pb2 as tf_error
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
-from sample_gateway import FRESH, LIMIT, SampleGateway, parsed
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway, parsed
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -106,7 +106,7 @@ async def test_the_output_filter(gateway: SampleGateway) -> None:
 
 async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` in the initial metadata tells a miss, a hit, and that a client wanted it fresh."""
-    answers = [await predict(gateway, spec("iris"), headers, **INPUT) for headers in ((), (), FRESH)]
+    answers = [await predict(gateway, spec("iris"), headers, **INPUT) for headers in ((), (), PAST_CACHE)]
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
     assert len({answer.messages[0] for answer in answers}) == 1
     assert len(gateway.tf_serving.calls) == 2
@@ -197,8 +197,8 @@ async def test_failures_behind(gateway: SampleGateway) -> None:
 
 
 async def test_the_deadline_reaches_the_model_server(gateway: SampleGateway) -> None:
-    """The client's deadline is the model server's, less what has been spent."""
-    await predict(gateway, spec("iris"), [(b"grpc-timeout", b"3S")], **INPUT)
+    """The client's deadline is the model server's, less what has been spent, where nobody else waits for the answer."""
+    await predict(gateway, spec("iris"), [(b"grpc-timeout", b"3S"), *PAST_CACHE], **INPUT)
     _, _, timeout = gateway.tf_serving.calls[0]
     assert 0 < timeout <= 3
 

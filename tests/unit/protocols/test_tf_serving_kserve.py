@@ -11,7 +11,7 @@ from asgi_client import Answer
 from portico.codecs.handler import body_of, raw_response
 from portico.inference import Form, InferenceRequest, InferenceResponse
 from portico.routing import CallPolicy, Model, RouteTable, Server, State, Wire
-from sample_gateway import FRESH, SampleGateway, model
+from sample_gateway import PAST_CACHE, SampleGateway, model
 
 
 def answering(body: bytes, content_type: str = "application/json") -> Any:
@@ -142,7 +142,7 @@ async def test_versions_and_labels(path: str, version: str) -> None:
 async def test_the_cache() -> None:
     """`x-cache` tells a miss, a hit, and that a client wanted it fresh; the same body by TorchServe's path is a hit."""
     gateway = gateway_with()
-    answers = [await ask(gateway, {"instances": [1, 2]}, headers=headers) for headers in ((), (), FRESH)]
+    answers = [await ask(gateway, {"instances": [1, 2]}, headers=headers) for headers in ((), (), PAST_CACHE)]
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
     raw = await gateway.rest("POST", "/predictions/m", b"[1,2]", [(b"content-type", b"application/json")])
     assert (raw.header(b"x-cache"), raw.body) == ("HIT", b"[0.10, 7]")

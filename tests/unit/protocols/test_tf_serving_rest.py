@@ -8,7 +8,7 @@ import pytest
 
 from asgi_client import Answer
 from portico.inference import InferenceResponse, Tensor
-from sample_gateway import FRESH, LIMIT, SampleGateway
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway
 
 ROWS = [[0.5, 0.25, 1.0, 9.0], [1.0, 0.0, 0.0, 9.0]]
 
@@ -96,7 +96,7 @@ async def test_versions_and_labels(gateway: SampleGateway, path: str, version: s
 
 async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` tells a miss, a hit from either form of the same tensors, and that a client wanted it fresh."""
-    bodies = [({"instances": ROWS}, ()), ({"inputs": ROWS}, ()), ({"instances": ROWS}, FRESH)]
+    bodies = [({"instances": ROWS}, ()), ({"inputs": ROWS}, ()), ({"instances": ROWS}, PAST_CACHE)]
     answers = [await predict(gateway, "iris", body, headers) for body, headers in bodies]
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
     assert "outputs" in answers[1].json()

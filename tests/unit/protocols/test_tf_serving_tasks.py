@@ -13,7 +13,7 @@ from portico.inference import InferenceRequest, InferenceResponse, Tensor, pack_
 from portico.routing import RouteTable, Server, Signature, State, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
-from sample_gateway import FRESH, SampleGateway, model, parsed
+from sample_gateway import PAST_CACHE, SampleGateway, model, parsed
 
 SERVICE = "/tensorflow.serving.PredictionService/"
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -292,7 +292,7 @@ async def test_one_value_for_each_is_enough(gateway: SampleGateway) -> None:
 
 async def test_the_cache(gateway: SampleGateway) -> None:
     """The examples are one entry in the cache, whatever asks: Classify, REST, or Predict with the same bytes."""
-    answers = [await classify(gateway, spec(), TWO, headers) for headers in ((), (), FRESH)]
+    answers = [await classify(gateway, spec(), TWO, headers) for headers in ((), (), PAST_CACHE)]
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS"]
     answer = await gateway.rest("POST", "/v1/models/tf1:classify", {"examples": [{"x": 1.0}, {"x": 4.0}]})
     assert answer.header(b"x-cache") == "HIT"

@@ -11,7 +11,7 @@ from fakes import in_pieces
 from portico.errors import HandlerAnswer, InvalidRequest
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, unpack_bytes
 from portico.wire import torchserve_pb2 as ts
-from sample_gateway import FRESH, SampleGateway, parsed
+from sample_gateway import PAST_CACHE, SampleGateway, parsed
 
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, UNAVAILABLE = 3, 5, 9, 12, 14
@@ -56,7 +56,7 @@ async def test_a_version(gateway: SampleGateway) -> None:
 
 async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` in the initial metadata tells a miss, a hit, and a wish for a fresh answer; other parts are a miss."""
-    answers = [await predictions(gateway, "digits", headers=headers, data=b"x") for headers in ((), (), FRESH)]
+    answers = [await predictions(gateway, "digits", headers=headers, data=b"x") for headers in ((), (), PAST_CACHE)]
     answers.append(await predictions(gateway, "digits", body=b"x"))
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS", "MISS"]
     assert {answer.messages[0] for answer in answers} == {answers[0].messages[0]}

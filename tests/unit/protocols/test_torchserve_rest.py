@@ -13,7 +13,7 @@ from portico.codecs.handler import raw_response
 from portico.edges.rest import BrokenOff
 from portico.errors import HandlerAnswer, InferenceFailed, Overloaded
 from portico.inference import Form, InferenceRequest, InferenceResponse, unpack_bytes
-from sample_gateway import FRESH, LIMIT, SampleGateway
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway
 
 PNG = b"\x89PNG\r\n\x1a\n\0\xff"
 IS_PNG = [(b"content-type", b"image/png")]
@@ -71,7 +71,7 @@ async def test_an_answer_whose_content_type_is_none(gateway: SampleGateway) -> N
 
 async def test_the_cache(gateway: SampleGateway) -> None:
     """`x-cache` tells a miss, a hit, and a client that wanted it fresh; the content type is part of the question."""
-    headers = [IS_PNG, IS_PNG, [*IS_PNG, *FRESH], [(b"content-type", b"image/jpeg")]]
+    headers = [IS_PNG, IS_PNG, [*IS_PNG, *PAST_CACHE], [(b"content-type", b"image/jpeg")]]
     answers = [await gateway.rest("POST", "/predictions/digits", PNG, entry) for entry in headers]
     assert [answer.header(b"x-cache") for answer in answers] == ["MISS", "HIT", "BYPASS", "MISS"]
     assert {answer.body for answer in answers} == {answers[0].body}
