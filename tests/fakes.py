@@ -4,11 +4,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from time import monotonic, time
+from time import time
 
 from portico.cache_key import CacheKey
+from portico.codecs import stored
 from portico.edges.memory import Memory
 from portico.errors import DeadlineExceeded, PorticoError, ServableLost, Unavailable
 from portico.freshness import Entry
@@ -114,16 +114,12 @@ def _body(body: bytes, content_type: str) -> InferenceResponse:
 
 
 class FakeCache:
-    """Implements `ports.ResponseCache`: dictionaries, and misses while `gone`.
+    """Implements `ports.ResponseCache`: dictionaries, and misses while `gone`. Nobody dies who has a lease."""
 
-    A lease that is not ended is over after `lease` seconds.
-    """
-
-    def __init__(self, lease: float = 3.0) -> None:
+    def __init__(self) -> None:
         self.entries: dict[bytes, Entry] = {}
         self.leases: dict[bytes, FakeLease] = {}
         self.gone = False
-        self._lease = lease
 
     async def get(self, key: CacheKey) -> Entry | None:
         entry = self.entries.get(key.digest)
@@ -135,14 +131,13 @@ class FakeCache:
             if (entry := await self.get(key)) is not None:
                 return Found(entry, waited)
             theirs = self.leases.get(key.digest)
-            if theirs is None or monotonic() > theirs.over:
-                ours = FakeLease(self, key, monotonic() + self._lease)
+            if theirs is None:
+                ours = FakeLease(self, key)
                 if not self.gone:
                     self.leases[key.digest] = ours
                 return ours
             waited = True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(theirs.ended.wait(), theirs.over - monotonic())
+            await theirs.ended.wait()
             if theirs.error is not None:
                 raise theirs.error
 
@@ -154,9 +149,8 @@ class FakeCache:
 class FakeLease:
     """Implements `ports.Lease`; `error` is what those who wait are told."""
 
-    def __init__(self, cache: FakeCache, key: CacheKey, over: float) -> None:
+    def __init__(self, cache: FakeCache, key: CacheKey) -> None:
         self._cache, self._key = cache, key
-        self.over = over
         self.ended = asyncio.Event()
         self.error: PorticoError | None = None
 
@@ -165,7 +159,7 @@ class FakeLease:
         self.release()
 
     def fail(self, error: PorticoError) -> None:
-        self.error = error
+        self.error = error if stored.dump_error(error) else None
         self.release()
 
     def release(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 METRICS = "/metrics"
@@ -34,6 +34,8 @@ async def listening(address: str, routes: Iterable[web.AbstractRouteDef] = ()) -
     if not address:
         yield
         return
+    # When each series began would be a series too.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     application = web.Application(middlewares=[_json_errors])
     application.add_routes([web.get(METRICS, _metrics), *routes])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN)

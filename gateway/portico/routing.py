@@ -167,8 +167,19 @@ class Model:
         found = self.versions.get(version or self.default or next(reversed(list(self.versions)), ""))
         if found is None:
             known = ", ".join(self.versions) or "none"
-            raise VersionNotFound.of(self.name, version, f"Versions of model '{self.name}': {known}.")
+            raise VersionNotFound.of(
+                self.name, version, f"{self._as_label(version)}Versions of model '{self.name}': {known}."
+            )
         return found
+
+    def _as_label(self, name: str) -> str:
+        """How to reach a label that was given as a version; empty for a name that is none."""
+        if name not in self.labels:
+            return ""
+        return (
+            f"'{name}' is a label, of version {self.labels[name]}: ask for that version, or for the label where the "
+            f"protocol has labels (TF Serving's: /v1/models/{self.name}/labels/{name}). "
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +207,8 @@ class RouteTable:
         if status.route is None:
             reason = status.reason or LOADING
             which = f"Model '{name}' version {status.version}" if status.version else f"Model '{name}'"
-            raise ModelNotReady(f"{which} is {status.state.lower()}: {reason}")
+            state = "set aside" if status.state is State.QUARANTINED else status.state.lower()
+            raise ModelNotReady(f"{which} is {state}: {reason}")
         return status.route
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest, Tensor, check_count
-from portico.routing import DEFAULT_SIGNATURE, Route, Signature, TensorSpec
+from portico.routing import DEFAULT_SIGNATURE, Route, Server, Signature, TensorSpec
 
 
 def signature_of(route: Route, name: str) -> Signature | None:
@@ -15,6 +15,11 @@ def signature_of(route: Route, name: str) -> Signature | None:
     Raises InvalidRequest for a name the model does not have.
     """
     if not route.signatures:
+        if name not in ("", DEFAULT_SIGNATURE):
+            raise InvalidRequest(
+                f"Model '{route.model}' has no signature '{name}': {route.server.display_name} declares none for it. "
+                "Leave the name out."
+            )
         return None
     signature = route.signatures.get(name or DEFAULT_SIGNATURE)
     if signature is None:
@@ -24,6 +29,12 @@ def signature_of(route: Route, name: str) -> Signature | None:
             f"Model '{route.model}' has no signature '{name or DEFAULT_SIGNATURE}'. Its signatures: {known}."
         )
     return signature
+
+
+def check_explains(route: Route) -> None:
+    """Raises InvalidRequest where the model server gives no explanations."""
+    if route.server is not Server.TORCHSERVE:
+        raise InvalidRequest(f"Model '{route.model}' has no explanations: {route.server.display_name} gives none.")
 
 
 def validate(route: Route, request: InferenceRequest) -> None:

@@ -14,10 +14,15 @@ from redis.asyncio import Redis
 from portico.acknowledgements import GOODBYE, Acknowledgements
 from portico.backplane import Backplane, BackplaneUnavailable
 from portico.cache_entries import Amount, CacheEntries
+from portico.cache_key import CacheKey
+from portico.caching.redis import RedisCache
+from portico.freshness import Entry
+from portico.inference import InferenceResponse, Tensor
 from portico.local.addresses import free_ports
+from portico.ports import Found
 from portico.purges import Purges
 from portico.redis_address import RedisAccess
-from portico.redis_connection import open_redis
+from portico.redis_connection import TIMEOUT, open_redis
 from portico.routing import LiveRoutes, RouteTable
 from redis_server import RedisSentinel, RedisServer, behind_tls, certificates
 
@@ -221,6 +226,29 @@ async def test_all_that_is_needed_works(access: RedisAccess) -> None:
             await purges.announce("iris")
             await until(lambda: purged == ["iris"])
             assert (await entries.purge(None), (await entries.stats()).models) == (1, {})
+
+
+async def test_the_cache_works(access: RedisAccess) -> None:
+    """One gateway asks the model, the other gets its answer; what is purged is asked for anew."""
+    key = CacheKey("iris", bytes(32))
+    entry = Entry.of(key.digest, InferenceResponse((Tensor("y", "INT32", (1,), b"\x01\0\0\0"),)), 600)
+    async with AsyncExitStack() as opened:
+        clients = [await opened.enter_async_context(open_redis(access)) for _ in range(2)]
+        one, other = (RedisCache(client, TIMEOUT) for client in clients)
+        lease = await one.get_or_lease(key)
+        assert not isinstance(lease, Found)
+        waiting = asyncio.create_task(other.get_or_lease(key))
+        lease.fulfil(entry)
+        found = await waiting
+        assert isinstance(found, Found)
+        assert found.entry == entry
+        assert await one.get(key) == entry
+        entries = CacheEntries(clients[0])
+        assert list((await entries.stats()).models) == ["iris"]
+        assert await entries.purge("iris") == 1
+        assert await other.get(key) is None
+        await one.aclose()
+        await other.aclose()
 
 
 async def test_who_needs_one_more_connection_waits(access: RedisAccess) -> None:

@@ -39,7 +39,9 @@ async def test_metrics(client: aiohttp.ClientSession) -> None:
     SEEN.labels("iris").inc()
     async with client.get("/metrics") as answer:
         assert answer.headers["content-type"].startswith("text/plain; version=")
-        assert 'portico_test_listener_seen_total{model="iris"} 1.0\n' in await answer.text()
+        text = await answer.text()
+        assert 'portico_test_listener_seen_total{model="iris"} 1.0\n' in text
+        assert "_created" not in text
     async with client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}) as answer:
         assert answer.headers["content-type"].startswith("application/openmetrics-text")
         assert (await answer.text()).endswith("# EOF\n")

@@ -4,13 +4,12 @@ Source: tensorflow_serving/apis/input.proto, `InputToSerializedExampleTensor` in
 util/json_tensor.cc for JSON, whose error texts are used here.
 """
 
-from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from portico.codecs import base64_text
 from portico.errors import InvalidRequest
 from portico.inference import Tensor, pack_bytes
 from portico.wire import tensorflow_pb2 as tf
@@ -126,9 +125,9 @@ def _element(name: str, value: Any) -> tuple[str, Any]:
         return "bytes_list", value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
         try:
-            return "bytes_list", b64decode(value["b64"], validate=True)
-        except (Base64Error, ValueError):
-            raise InvalidRequest(f"Feature: {name}: Unable to base64 decode") from None
+            return "bytes_list", base64_text.decode(value["b64"])
+        except base64_text.NotBase64 as error:
+            raise InvalidRequest(f"Feature: {name}: Unable to base64 decode: it is {error}.") from None
     raise InvalidRequest(f"Feature: {name} has element with unexpected JSON type: {_name(value)}")
 
 

@@ -7,8 +7,7 @@ does.
 
 import json
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from portico.codecs import base64_text
 from portico.errors import InvalidRequest, NotRepresentable
-from portico.inference import MAX_RANK, Tensor, pack_bytes, unpack_bytes
+from portico.inference import MAX_RANK, Tensor, element_count, pack_bytes, unpack_bytes
 
 NUMPY: Mapping[str, str] = {
     "BOOL": "?",
@@ -139,6 +139,11 @@ def tensor_from(name: str, value: Any, datatype: str, shape: tuple[int, ...] | N
         return Tensor(name, datatype, nesting, data)
     if nesting != shape and len(nesting) != 1:
         raise InvalidRequest(f"Input '{name}': its data is nested as {list(nesting)}, its shape is {list(shape)}.")
+    count = element_count(name, shape)
+    if len(values) != count:
+        raise InvalidRequest(
+            f"Input '{name}': shape {list(shape)} holds {count} elements, {len(values)} were given."
+        )
     return Tensor(name, datatype, shape, data).check()
 
 
@@ -221,9 +226,9 @@ def _from_base64(name: str, value: Any) -> Any:
         return [_from_base64(name, element) for element in value]
     if isinstance(value, dict) and value.keys() == {"b64"}:
         try:
-            return b64decode(value["b64"], validate=True)
-        except (Base64Error, TypeError, ValueError):
-            raise InvalidRequest(f"Input '{name}': its b64 is not base64.") from None
+            return base64_text.decode(value["b64"])
+        except base64_text.NotBase64 as error:
+            raise InvalidRequest(f"Input '{name}': its b64 is {error}.") from None
     return value
 
 

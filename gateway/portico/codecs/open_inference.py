@@ -29,7 +29,7 @@ def decode_request(body: dict[str, Any], signed: bool, binary: BinaryData | None
     return InferenceRequest(
         inputs=inputs,
         outputs=tuple(requested_outputs(body)),
-        signature=asked.get(SIGNATURE, "") if signed else "",
+        signature=asked.get(SIGNATURE, ""),
         content_type="" if signed else asked.get(CONTENT_TYPE, ""),
         id=_id(body),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from portico.errors import InvalidRequest
 
 SIGNATURE = "signature_name"
-"""Of a request: the signature of a TensorFlow model, empty for the default one."""
+"""Of a request: the signature of a TensorFlow model, empty for the default one. Other models have none to name."""
 CONTENT_TYPE = "content_type"
 """Of a request: what a TorchServe handler is told the body to be."""
 BINARY_OUTPUT = "binary_data_output"

@@ -45,7 +45,7 @@ def decode_request(request: oip.ModelInferRequest, signed: bool) -> InferenceReq
     return InferenceRequest(
         inputs=_inputs(request),
         outputs=_outputs(request),
-        signature=asked.get(SIGNATURE, "") if signed else "",
+        signature=asked.get(SIGNATURE, ""),
         content_type="" if signed else asked.get(CONTENT_TYPE, ""),
         id=request.id,
     )
