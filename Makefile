@@ -41,8 +41,9 @@ test:  ## All tests that need no containers, against the real processes
 	@$(LOCAL) setup --for test
 	$(DEV)/python -m pytest tests --ignore=tests/containers
 
-bench:  ## Measure how long swaps take; writes bench/swap.md and .json
+bench:  ## Measure the cache, and how long swaps take; writes bench/*.md and .json
 	@$(LOCAL) setup --for test
+	$(DEV)/python bench/cache.py
 	$(DEV)/python bench/swap.py
 
 lock:  ## Pin the newest versions that the requirements allow
