@@ -47,13 +47,15 @@ class Iris(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         logits = self.logits(measurements)
         return {"probabilities": tf.nn.softmax(logits), "species": tf.argmax(logits, axis=1)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])  # type: ignore[untyped-decorator]
-    def classify(self, examples: Any) -> dict[str, Any]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+    def classify(self, inputs: Any) -> dict[str, Any]:
         """Serialised `tf.Example`s with a float feature `measurements` [4] -> `classes` [n,3], `scores` FP32 [n,3].
 
-        The names that TF Serving's Classify API asks for (tensorflow/serving, servables/tensorflow/classifier.cc).
+        The names that TF Serving's Classify API asks for (tensorflow/serving, servables/tensorflow/classifier.cc). The
+        signature's method name is predict's, as `tf.saved_model.save` has no other; TF Serving looks at it only with
+        `--enable_signature_method_name_check`, which it is not started with by default.
         """
-        features = tf.io.parse_example(examples, {"measurements": tf.io.FixedLenFeature([4], tf.float32)})
+        features = tf.io.parse_example(inputs, {"measurements": tf.io.FixedLenFeature([4], tf.float32)})
         scores = tf.nn.softmax(self.logits(features["measurements"]))
         return {"classes": tf.repeat(tf.constant([SPECIES]), tf.shape(scores)[0], axis=0), "scores": scores}
 

@@ -24,7 +24,7 @@ def specs(tree):
 answer = model.signatures["serving_default"](measurements=tensorflow.constant(rows, tensorflow.float32))
 example = tensorflow.train.Example()
 example.features.feature["measurements"].float_list.value.extend(rows[0])
-classes = model.signatures["classify"](examples=tensorflow.constant([example.SerializeToString()]))
+classes = model.signatures["classify"](inputs=tensorflow.constant([example.SerializeToString()]))
 print(json.dumps({
     "signatures": {name: [specs(signature.structured_input_signature[1]), specs(signature.structured_outputs)]
                    for name, signature in model.signatures.items()},
@@ -108,7 +108,7 @@ def test_iris_signatures(iris: tuple[Path, str], tf_python: Path) -> None:
             {"probabilities": ["float32", [None, 3]], "species": ["int64", [None]]},
         ],
         "classify": [
-            {"examples": ["string", [None]]},
+            {"inputs": ["string", [None]]},
             {"classes": ["string", [None, 3]], "scores": ["float32", [None, 3]]},
         ],
     }

@@ -20,6 +20,9 @@ from portico.wire import tensorflow_pb2 as tf
 from portico.wire import tf_serving_pb2 as tfs
 from portico.wire import torchserve_pb2 as ts
 
+TORCH = "matrix-torch"
+"""The model of TorchServe among those that are asked."""
+
 NUMPY = {
     "BOOL": "?",
     "UINT8": "<u1",
@@ -125,7 +128,12 @@ class CannotSay(Exception):
 
 Outcome = Tensor | Refused
 Dialect = Callable[[Door, str, Tensor], Outcome]
-"""(the door, the model, its input) → its output. The signature is the input's datatype."""
+"""(the door, the model, its input) → its output. A model with signatures is asked by the one of its datatype."""
+
+
+def signature(model: str, tensor: Tensor) -> str:
+    """The name of the signature; a TorchServe model has none to name."""
+    return "" if model == TORCH else tensor.datatype
 
 
 def json_value(value: Any) -> Any:
@@ -158,8 +166,9 @@ def _rest(answer: Any) -> Refused | None:
 def v2_json(door: Door, model: str, tensor: Tensor) -> Outcome:
     """Open Inference over REST, JSON both ways."""
     entry = {"name": "x", "datatype": tensor.datatype, "shape": list(tensor.shape)}
-    body = {"inputs": [{**entry, "data": [json_value(value) for value in tensor.values]}]}
-    answer = door.post(f"/v2/models/{model}/infer", {**body, "parameters": {"signature_name": tensor.datatype}})
+    inputs = [{**entry, "data": [json_value(value) for value in tensor.values]}]
+    body = {"inputs": inputs, "parameters": {"signature_name": signature(model, tensor)}}
+    answer = door.post(f"/v2/models/{model}/infer", body)
     if refused := _rest(answer):
         return refused
     (output,) = answer.json["outputs"]
@@ -174,7 +183,7 @@ def v2_binary(door: Door, model: str, tensor: Tensor) -> Outcome:
     raw = tensor.raw
     entry: dict[str, Any] = {"name": "x", "datatype": tensor.datatype, "shape": list(tensor.shape)}
     entry["parameters"] = {"binary_data_size": len(raw)}
-    parameters = {"signature_name": tensor.datatype, "binary_data_output": True}
+    parameters = {"signature_name": signature(model, tensor), "binary_data_output": True}
     head = json.dumps({"inputs": [entry], "parameters": parameters}).encode()
     answer = door.post(f"/v2/models/{model}/infer", head + raw, inference_header_content_length=str(len(head)))
     if refused := _rest(answer):
@@ -187,7 +196,7 @@ def v2_binary(door: Door, model: str, tensor: Tensor) -> Outcome:
 
 def tf_columns(door: Door, model: str, tensor: Tensor) -> Outcome:
     """TF Serving's REST, column form."""
-    body = {"signature_name": tensor.datatype, "inputs": tensor.nested(json_value)}
+    body = {"signature_name": signature(model, tensor), "inputs": tensor.nested(json_value)}
     answer = door.post(f"/v1/models/{model}:predict", body)
     return _rest(answer) or of_json(tensor.datatype, answer.json["outputs"])
 
@@ -196,7 +205,7 @@ def rows(door: Door, model: str, tensor: Tensor) -> Outcome:
     """TF Serving's REST, row form, which is KServe's V1 protocol."""
     if not tensor.shape:
         raise CannotSay
-    body = {"signature_name": tensor.datatype, "instances": tensor.nested(json_value)}
+    body = {"signature_name": signature(model, tensor), "instances": tensor.nested(json_value)}
     answer = door.post(f"/v1/models/{model}:predict", body)
     return _rest(answer) or of_json(tensor.datatype, answer.json["predictions"])
 
@@ -256,7 +265,7 @@ def tf_grpc(door: Door, model: str, tensor: Tensor) -> Outcome:
 
 def tf_predict(address: str, model: str, tensor: Tensor) -> Outcome:
     """The same at any address: also at the model server's own."""
-    request = tfs.PredictRequest(model_spec=tfs.ModelSpec(name=model, signature_name=tensor.datatype))
+    request = tfs.PredictRequest(model_spec=tfs.ModelSpec(name=model, signature_name=signature(model, tensor)))
     request.inputs["x"].CopyFrom(tensor_proto(tensor))
     answer = _call(address, "/tensorflow.serving.PredictionService/Predict", request, tfs.PredictResponse)
     if isinstance(answer, Refused):
@@ -268,7 +277,7 @@ def tf_predict(address: str, model: str, tensor: Tensor) -> Outcome:
 def _infer(door: Door, model: str, tensor: Tensor, *, raw: bool) -> Outcome:
     entry = oip.ModelInferRequest.InferInputTensor(name="x", datatype=tensor.datatype, shape=tensor.shape)
     request = oip.ModelInferRequest(model_name=model, inputs=[entry])
-    request.parameters["signature_name"].string_param = tensor.datatype
+    request.parameters["signature_name"].string_param = signature(model, tensor)
     if raw:
         request.raw_input_contents.append(tensor.raw)
     else:

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 MARKER = 123456.789
-"""What make_probe.py puts into the graph."""
+"""What make_probe.py and make_pair.py put into the graph."""
 
 HANDLER = """
 def handle(data, context):
@@ -19,9 +19,9 @@ def handle(data, context):
 class SavedModels:
     """SavedModels of any content, from one that TensorFlow has made."""
 
-    def __init__(self, python: Path, scratch: Path) -> None:
-        script = Path(__file__).parent / "make_probe.py"
-        subprocess.run([str(python), str(script), str(scratch)], check=True, capture_output=True, timeout=240)
+    def __init__(self, python: Path, scratch: Path, script: str = "make_probe.py") -> None:
+        command = [str(python), str(Path(__file__).parent / script), str(scratch)]
+        subprocess.run(command, check=True, capture_output=True, timeout=240)
         files = (file for file in sorted(scratch.rglob("*")) if file.is_file())
         self._files = {file.relative_to(scratch).as_posix(): file.read_bytes() for file in files}
         marker = struct.pack("<f", MARKER)

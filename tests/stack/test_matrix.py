@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dialects import DIALECTS, NUMPY, OF_TORCHSERVE, CannotSay, Outcome, Refused, Tensor, tf_predict
+from dialects import DIALECTS, NUMPY, OF_TORCHSERVE, TORCH, CannotSay, Outcome, Refused, Tensor, tf_predict
 from door import Door, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portico.local.stack import Stack
 
-TF, TORCH = "matrix-tf", "matrix-torch"
+TF = "matrix-tf"
 HANDLER = """
 def handle(data, context):
     return data and [next(iter(row.values())) for row in data]
@@ -140,7 +140,7 @@ def check_refusal(refused: Refused) -> None:
 def must_work_on_torchserve(dialect: str, tensor: Tensor) -> bool:
     """JSON bodies reach a handler from every dialect; bytes that are no text need one that takes them as they are."""
     if dialect == "tf_columns":
-        return False
+        return tensor.datatype != "BYTES" or (is_text(tensor) and tensor.shape not in ((), (1,)))
     if dialect == "rows":
         return tensor.datatype != "BYTES" and tensor.shape[0] > 0
     if tensor.datatype == "BYTES":

@@ -66,7 +66,7 @@ def narrowed(document: Any) -> Any:
         if name.endswith("Response"):
             components["schemas"][name] = answers(schema)
         elif name in ("InferRequest", "PredictRequest") and "anyOf" in schema:
-            schema["anyOf"] = [form for form in schema["anyOf"] if "signature" not in form["title"]]
+            schema["anyOf"] = [form for form in schema["anyOf"] if "signature" not in form.get("title", "")]
     components["parameters"]["version"]["schema"]["enum"].append("0")
     components["parameters"]["json_length"]["schema"]["minimum"] = 1
     return document

@@ -23,6 +23,7 @@ IMAGES = [[[(7 * row + 3 * column + seed) % 17 for column in range(8)] for row i
 SEVEN = (HERE.parents[1] / "examples/digits/seven.png").read_bytes()
 MODEL = "half-of-examples"
 READY_SECONDS = 60.0
+SPECIES = ["setosa", "versicolor", "virginica"]
 CLASSES = [[["yes", 2.5], ["no", -1.5]], [["yes", 4.0], ["no", -3.0]]]
 
 
@@ -55,7 +56,7 @@ def examples(door: Door, stack: Stack, tf_python: Path, tmp_path_factory: pytest
 def test_ovmsclient(door: Door, iris: dict[str, list[Any]]) -> None:
     """ovmsclient predicts and reads metadata and status over gRPC and HTTP, with a version and without, and raises its
     own errors with our texts."""
-    told = third_party.run("ovms.py", door.address, json.dumps(ROWS))
+    told = third_party.run("ovms.py", door.address, json.dumps(ROWS), json.dumps(IMAGES))
     available = {"state": "AVAILABLE", "error_code": 0, "error_message": ""}
     for transport in told.values():
         same(transport["probabilities"], iris["probabilities"])
@@ -69,6 +70,12 @@ def test_ovmsclient(door: Door, iris: dict[str, list[Any]]) -> None:
         }
         assert "Servable not found for request: Latest(absent)" in errors["model"][1]
         assert "no input 'petals'" in errors["input"][1]
+    raw = door.post("/predictions/digits", IMAGES, content_type="application/json").json
+    for transport in told.values():
+        assert transport["digits"]["digit"] == raw["digit"]
+        same(transport["digits"]["probabilities"], raw["probabilities"])
+    body = {"body": {"shape": [1], "dtype": "DT_STRING"}}
+    assert told["grpc"]["metadata of digits"] == {"model_version": 0, "inputs": body, "outputs": body}
     metadata = told["grpc"]["metadata"]
     assert (metadata["model_version"], metadata["inputs"]) == (
         1,
@@ -81,6 +88,8 @@ def test_ovmsclient(door: Door, iris: dict[str, list[Any]]) -> None:
 def test_tensorflow_serving_api(door: Door, iris: dict[str, list[Any]], examples: str, tf_python: Path) -> None:
     """TF Serving's own stubs: Predict, Classify, Regress, MultiInference, metadata and status; a reload is denied."""
     told = third_party.run("tf_serving_stubs.py", door.address, json.dumps(ROWS), examples, python=tf_python)
+    same([[score for _, score in row] for row in told["iris"]], iris["probabilities"])
+    assert [[label for label, _ in row] for row in told["iris"]] == [SPECIES] * len(ROWS)
     assert told["predict"]["filtered"] == {"species": iris["species"]}
     same(told["predict"]["probabilities"], iris["probabilities"])
     assert (told["predict"]["spec"], told["predict"]["x-cache"]) == (["iris", 1, "serving_default"], "BYPASS")
@@ -111,11 +120,35 @@ def test_classify_and_regress_over_rest(door: Door, examples: str) -> None:
     assert "--" not in refused.json["error"]
 
 
+def test_classify_with_the_example(door: Door, iris: dict[str, list[Any]]) -> None:
+    """The example `iris` classifies tf.Examples by its second signature, as its read-me says."""
+    body = {"signature_name": "classify", "examples": [{"measurements": row} for row in ROWS]}
+    answer = door.post("/v1/models/iris:classify", body)
+    assert answer.status == 200, answer.body
+    assert [[label for label, _ in row] for row in answer.json["results"]] == [SPECIES] * len(ROWS)
+    same([[score for _, score in row] for row in answer.json["results"]], iris["probabilities"])
+
+
+def test_a_signature_of_a_model_that_has_none(door: Door) -> None:
+    """A signature of a TorchServe model is refused in each protocol that can name one."""
+    image = {"name": "image", "shape": [1, 8, 8], "datatype": "INT64", "data": np.ravel(IMAGES[0]).tolist()}
+    for path, body in (
+        ("/v1/models/digits:predict", {"instances": IMAGES, "signature_name": "triple"}),
+        ("/v1/models/digits:predict", {"inputs": IMAGES, "signature_name": "triple"}),
+        ("/v2/models/digits/infer", {"inputs": [image], "parameters": {"signature_name": "triple"}}),
+    ):
+        refused = door.post(path, body)
+        assert (refused.status, "has no signature 'triple'" in refused.json["error"]) == (400, True)
+
+
 def test_kserve_v1_to_torchserve(door: Door) -> None:
     """KServe V1 predicts with a TorchServe model: instances are the JSON that the handler reads, or one picture is."""
     raw = door.post("/predictions/digits", IMAGES, content_type="application/json").json
     answer = door.post("/v1/models/digits:predict", {"instances": IMAGES})
-    assert (answer.status, answer.json) == (200, {"predictions": raw}), answer.body
+    rows = [{"digit": raw["digit"][row], "probabilities": raw["probabilities"][row]} for row in range(len(IMAGES))]
+    assert (answer.status, answer.json) == (200, {"predictions": rows}), answer.body
+    answer = door.post("/v1/models/digits:predict", {"inputs": IMAGES})
+    assert (answer.status, answer.json) == (200, {"outputs": raw}), answer.body
     picture = {"b64": base64.b64encode(SEVEN).decode()}
     answer = door.post("/v1/models/digits/versions/1.0:predict", {"instances": [picture]})
     assert answer.json["predictions"]["digit"] == 7, answer.body

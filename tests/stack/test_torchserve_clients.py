@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import third_party
 from door import Door, eventually
@@ -17,6 +18,7 @@ from door import Door, eventually
 from archives import HANDLERS, pack
 from portico.local import layout
 from portico.local.stack import Stack
+from portico.wire import open_inference_pb2 as oip
 
 ROOT = Path(__file__).parents[2]
 SEVEN = ROOT / "examples/digits/seven.png"
@@ -148,6 +150,42 @@ def test_a_handlers_own_status(door: Door) -> None:
             assert answered(door, "/predictions/shelf", "-F", f"item={item}") == (status, text, body)
     refused = door.infer("shelf", "item", "BYTES", ["milk"], [1])
     assert (refused.status, refused.json["error"]) == (400, "there is no milk on this shelf")
+
+
+def test_a_handler_that_raises(door: Door) -> None:
+    """TorchServe's clients read what TorchServe says of it, others which model it was and where the reason stands."""
+    status, _, body = answered(door, "/predictions/score", "-H", "Content-Type: application/json", "-d", "[1]")
+    said = {"code": 503, "type": "InternalServerException", "message": "Prediction failed"}
+    assert (status, json.loads(body)) == (503, said)
+    told = "The handler of model 'score' raised an error; TorchServe's log has its traceback."
+    for refused in (
+        door.infer("score", "x", "INT64", [1], [1]),
+        door.post("/v1/models/score:predict", {"instances": [1]}),
+        door.post("/v1/models/score:predict", {"inputs": [1]}),
+    ):
+        assert (refused.status, refused.json["error"]) == (500, told)
+
+
+def test_pieces_by_open_inference(door: Door) -> None:
+    """`ModelStreamInfer` gives the pieces of a handler's answer, the last of them marked, beside whole answers."""
+    requests = []
+    for model, body in (("words", b"one two"), ("shelf", b"tea"), ("words", b"three")):
+        raw = len(body).to_bytes(4, "little") + body
+        requests.append(oip.ModelInferRequest(model_name=model, id=str(len(requests)), raw_input_contents=[raw]))
+        requests[-1].inputs.add(name="body", datatype="BYTES", shape=[1])
+    heard: dict[str, list[tuple[bytes, bool]]] = {}
+    with grpc.insecure_channel(door.address) as channel:
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        for message in stream((request.SerializeToString() for request in requests), timeout=60):
+            answer = oip.ModelStreamInferResponse.FromString(message)
+            assert not answer.error_message
+            is_final = answer.infer_response.parameters["triton_final_response"].bool_param
+            piece = answer.infer_response.raw_output_contents[0][4:]
+            heard.setdefault(answer.infer_response.id, []).append((piece, is_final))
+    said = {number: b"".join(piece for piece, _ in pieces) for number, pieces in heard.items()}
+    assert said == {"0": b"2 words: one two\n", "1": b"tea left: 3", "2": b"1 words: three\n"}
+    for pieces in heard.values():
+        assert [is_final for _, is_final in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
 def streaming(door: Door, gate: str) -> "subprocess.Popen[bytes]":

@@ -5,7 +5,7 @@ import pytest
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest, Tensor
 from portico.routing import Route, Server, Signature, TensorSpec
-from portico.validation import signature_of, validate
+from portico.validation import check_explains, signature_of, validate
 
 ROUTE = Route(
     "iris",
@@ -50,8 +50,22 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
 
 def test_no_declared_signature() -> None:
     """A model whose server declares no signature takes whatever its handler does."""
-    validate(UNDECLARED, InferenceRequest((X, K), ("what",), "whatever"))
-    assert signature_of(UNDECLARED, "whatever") is None
+    for name in ("", "serving_default"):
+        validate(UNDECLARED, InferenceRequest((X, K), ("what",), name))
+        assert signature_of(UNDECLARED, name) is None
+
+
+def test_a_signature_of_a_model_that_declares_none() -> None:
+    """A signature that is named in vain is refused: the client means something that would not happen."""
+    with pytest.raises(InvalidRequest, match=r"'digits' has no signature 'triple': TorchServe declares none"):
+        validate(UNDECLARED, InferenceRequest((X,), signature="triple"))
+
+
+def test_explanations() -> None:
+    """Only a model of TorchServe may have explanations."""
+    check_explains(UNDECLARED)
+    with pytest.raises(InvalidRequest, match=r"^Model 'iris' has no explanations: TF Serving gives none\.$"):
+        check_explains(ROUTE)
 
 
 @pytest.mark.parametrize("name", ["", "serving_default"])

@@ -128,7 +128,7 @@ class TorchServe:
         body = (await _read(response, self._max_bytes)).replace(route.servable.encode(), route.model.encode())
         answer = HandlerAnswer(response.status, _content_type(response), body)
         # TorchServe forbids caching of all its answers (NettyUtils.java), which tells them from Envoy's.
-        return of_rest(answer, "Pragma" in response.headers, self._max_bytes)
+        return of_rest(answer, "Pragma" in response.headers, self._max_bytes, route.model)
 
     async def _whole(self, response: aiohttp.ClientResponse) -> InferenceResponse:
         body = await _read(response, self._max_bytes)

@@ -13,6 +13,7 @@ import grpc
 import orjson
 
 from portico.backends.channel import raise_ours, restarted
+from portico.codecs.handler import RAISED, raised
 from portico.errors import (
     HandlerAnswer,
     InferenceFailed,
@@ -57,8 +58,8 @@ _STATUS: Mapping[grpc.StatusCode, int] = {
 """The status that a handler chose, by the code that TorchServe made of it (util/GRPCUtils.java)."""
 
 
-def of_rest(answer: HandlerAnswer, from_torchserve: bool, max_bytes: int) -> PorticoError:
-    """What a REST answer with an error status means. What is not `from_torchserve` is Envoy's."""
+def of_rest(answer: HandlerAnswer, from_torchserve: bool, max_bytes: int, model: str) -> PorticoError:
+    """What a REST answer of `model` with an error status means. What is not `from_torchserve` is Envoy's."""
     text, kind = _told(answer.body or b"")
     if kind in _LOST:
         return ServableLost(restarted("TorchServe"))
@@ -66,7 +67,7 @@ def of_rest(answer: HandlerAnswer, from_torchserve: bool, max_bytes: int) -> Por
         return Unavailable(text if kind else UNREACHABLE)
     if answer.status == 413 and not from_torchserve:
         return TooLarge(max_bytes)
-    return _of_handler(replace(answer, content_type="", body=None) if kind == _WORKERS else answer, text)
+    return _of_handler(replace(answer, content_type="", body=None) if kind == _WORKERS else answer, text, model)
 
 
 def _told(body: bytes) -> tuple[str, str]:
@@ -78,7 +79,9 @@ def _told(body: bytes) -> tuple[str, str]:
         return body.decode(errors="replace")[:_LONGEST] or "TorchServe gave no reason.", ""
 
 
-def _of_handler(answer: HandlerAnswer, text: str) -> PorticoError:
+def _of_handler(answer: HandlerAnswer, text: str, model: str) -> PorticoError:
+    if text == RAISED and answer.body is None:
+        text = raised(model)
     kind: type[PorticoError] = InvalidRequest if answer.status < 500 else InferenceFailed
     error = Overloaded(text) if answer.status == 429 else kind(text)
     error.answer = answer
@@ -97,5 +100,5 @@ def raise_of_grpc(error: grpc.aio.AioRpcError, max_bytes: int, servable: str, mo
     if kind == _NO_WORKER and "has no worker" in text:
         raise Unavailable(text) from error
     if name == _WORKERS:
-        raise _of_handler(HandlerAnswer(_STATUS.get(error.code(), 500)), text) from error
+        raise _of_handler(HandlerAnswer(_STATUS.get(error.code(), 500)), text, model) from error
     raise_ours(error, "TorchServe", max_bytes, {servable: model})

@@ -22,7 +22,7 @@ def decode(text: Any) -> bytes:
         raise NotBase64("not base64: it has to be a string")
     foreign = _FOREIGN.search(text)
     if foreign:
-        raise NotBase64(f"not base64: {ascii(foreign.group())} at position {foreign.start()} is none of its characters")
+        raise NotBase64(f"not base64: {foreign.group()!a} at position {foreign.start()} is none of its characters")
     found = _PADDED.fullmatch(_SPACE.sub("", text))
     if found is None:
         raise NotBase64("not base64: characters follow its padding")

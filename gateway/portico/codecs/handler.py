@@ -22,6 +22,9 @@ BODY = "body"
 
 JSON = "application/json"
 
+RAISED = "Prediction failed"
+"""All that TorchServe says of a handler that raised an error (ts/service.py). Its clients read it as it is."""
+
 _DATATYPE: Mapping[frozenset[type], str] = {
     frozenset({bool}): "BOOL",
     frozenset({int}): "INT64",
@@ -29,6 +32,11 @@ _DATATYPE: Mapping[frozenset[type], str] = {
     frozenset({int, float}): "FP64",
 }
 """Types of the values in a handler's JSON → datatype of the tensor they make."""
+
+
+def raised(model: str) -> str:
+    """What clients of other protocols than TorchServe's are told in place of `RAISED`."""
+    return f"The handler of model '{model}' raised an error; TorchServe's log has its traceback."
 
 
 def raw_request(body: bytes, content_type: str, explain: bool = False, url_path: str = "") -> InferenceRequest:

@@ -141,9 +141,7 @@ def tensor_from(name: str, value: Any, datatype: str, shape: tuple[int, ...] | N
         raise InvalidRequest(f"Input '{name}': its data is nested as {list(nesting)}, its shape is {list(shape)}.")
     count = element_count(name, shape)
     if len(values) != count:
-        raise InvalidRequest(
-            f"Input '{name}': shape {list(shape)} holds {count} elements, {len(values)} were given."
-        )
+        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} elements, {len(values)} were given.")
     return Tensor(name, datatype, shape, data).check()
 
 

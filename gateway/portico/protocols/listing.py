@@ -17,8 +17,8 @@ class Listing:
         self._dispatcher = dispatcher
 
     def endpoints(self) -> Iterable[Endpoint]:
-        yield Endpoint("POST", "/v2/repository/index", self.index, json_values.error_object)
-        yield Endpoint("GET", "/v1/models", self.models, json_values.error_object)
+        yield Endpoint("POST", "/v2/repository/index/?", self.index, json_values.error_object)
+        yield Endpoint("GET", "/v1/models/?", self.models, json_values.error_object)
 
     async def index(self, request: Request) -> Response:
         """A list of versions; with {"ready": true} only those that are ready."""

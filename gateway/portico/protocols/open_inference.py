@@ -1,5 +1,8 @@
-"""What the Open Inference Protocol says about the server and its models, the same over REST and gRPC."""
+"""What the Open Inference Protocol says about the server and its models, the same over REST and gRPC. TF Serving's
+protocols say the same of a model that declares nothing.
+"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from portico.codecs.handler import BODY, tensors_of
@@ -31,7 +34,9 @@ FILES_DEPLOY = (
 )
 
 _NOTHING = Signature((), ())
-_RAW_BODY = Signature((TensorSpec(BODY, "BYTES", (1,)),), (TensorSpec(BODY, "BYTES", (1,)),))
+_RAW_BODY = Signature(
+    (TensorSpec(BODY, "BYTES", (1,)),), (TensorSpec(BODY, "BYTES", (1,)),), "tensorflow/serving/predict"
+)
 _RAW_WIRES = frozenset({Wire.AUTO, Wire.RAW})
 
 
@@ -71,9 +76,21 @@ def _signature_to_describe(route: Route | None) -> Signature:
         return next(iter(route.signatures.values()))
 
 
+def described_signatures(route: Route) -> Mapping[str, Signature]:
+    """Those that the model declares; else, as the default one, what `describe` tells of a TorchServe model, if that is
+    anything.
+    """
+    if route.signatures:
+        return route.signatures
+    found = _signature_to_describe(route)
+    return {DEFAULT_SIGNATURE: found} if found is not _NOTHING else {}
+
+
 def outputs_of(answer: Answer, request: InferenceRequest) -> tuple[Tensor, ...]:
-    """The outputs that were asked for. Raises InvalidRequest, InferenceFailed."""
+    """The outputs that were asked for; a piece of an answer is one body. Raises InvalidRequest, InferenceFailed."""
     route = answer.route
+    if answer.response.partial:
+        return tensors_of(answer.response, request.outputs, Wire.RAW)
     whole = not route.signatures and request.outputs == (BODY,) and route.policy.wire in _RAW_WIRES
     return tensors_of(answer.response, request.outputs, Wire.RAW if whole else route.answers)
 

@@ -7,6 +7,7 @@ Source: the Open Inference Protocol's `specification/protocol/inference_grpc.md`
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from time import monotonic
 from typing import TypeVar
 
@@ -14,18 +15,21 @@ from google.protobuf.message import DecodeError, Message
 
 from portico import __version__
 from portico.codecs.open_inference_proto import decode_request, encode_response, is_raw
-from portico.dispatch import Answer, Caller, Dispatcher
+from portico.dispatch import Answer, Dispatcher
 from portico.edges.grpc import Abort, Call, Method
 from portico.edges.status import GrpcCode
 from portico.errors import DeadlineExceeded, InvalidRequest, ModelNotReady, NotFound, PorticoError
+from portico.inference import InferenceRequest
 from portico.protocols.listing import versions
 from portico.protocols.open_inference import EXTENSIONS, FILES_DEPLOY, NAME, describe, outputs_of, waited_for
-from portico.routing import State, TensorSpec
+from portico.routing import Route, Server, State, TensorSpec
 from portico.wire import open_inference_pb2 as oip
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _FINAL = "triton_final_response"
 """Parameter of a stream's response: no other response to the same request follows."""
+_EMPTY_FINAL = "triton_enable_empty_final_response"
+"""Parameter of a request: a response without outputs, that says so, may be the last."""
 
 _Request = TypeVar("_Request", bound=Message)
 _Tensor = oip.ModelMetadataResponse.TensorMetadata
@@ -87,44 +91,84 @@ class OpenInferenceGrpc:
 
     async def model_infer(self, message: bytes, call: Call) -> bytes:
         request = _parsed(oip.ModelInferRequest, message)
-        answer, response = await self._infer(request, call.deadline, call)
-        call.answer = answer
-        return response.SerializeToString()
+        route, decoded = self._decoded(request)
+        call.answer = await self._dispatcher.infer(route, decoded, call.deadline, call)
+        return _response(request, decoded, call.answer).SerializeToString()
 
     async def model_stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes]:
-        """Answers one request after the other, in their order; one that fails does not end the stream."""
+        """Answers one request after the other, in their order; one that fails does not end the stream.
+
+        A handler that answers in pieces is heard piece by piece, each an output "body", BYTES [1].
+        """
         async for message in messages:
             request = oip.ModelInferRequest()
             try:
                 request = _parsed(oip.ModelInferRequest, message)
-                response = await self._infer_in_time(request, call)
-                streamed = oip.ModelStreamInferResponse(infer_response=response)
+                async with aclosing(self._streamed(request, call)) as responses:
+                    async for response, is_final in responses:
+                        yield _streamed(oip.ModelStreamInferResponse(infer_response=response), is_final)
             except PorticoError as error:
-                streamed = oip.ModelStreamInferResponse(error_message=str(error))
-                streamed.infer_response.id = request.id
-                streamed.infer_response.model_name = request.model_name
-                streamed.infer_response.model_version = request.model_version
-            streamed.infer_response.parameters[_FINAL].bool_param = True
-            yield streamed.SerializeToString()
+                failed = oip.ModelStreamInferResponse(error_message=str(error))
+                yield _streamed(_about(failed, request), True)
 
-    async def _infer_in_time(self, request: oip.ModelInferRequest, call: Call) -> oip.ModelInferResponse:
+    async def _streamed(
+        self, request: oip.ModelInferRequest, call: Call
+    ) -> AsyncGenerator[tuple[oip.ModelInferResponse, bool]]:
+        """(response, whether it is the last). A piece is the last only if nothing follows, which is known when nothing
+        has; so each is held back until then, but for clients that take an empty response as the end.
+        """
+        ends = monotonic() + self._timeout
+        route, decoded = self._decoded(request)
+        takes_empty = request.parameters[_EMPTY_FINAL].bool_param if _EMPTY_FINAL in request.parameters else False
+        held: oip.ModelInferResponse | None = None
+        failed: list[PorticoError] = []
+        async with aclosing(self._answers(route, decoded, min(call.deadline, ends), call)) as answers:
+            while (answer := await self._next(answers, ends, failed)) is not None:
+                response = _response(request, decoded, answer)
+                if not answer.response.partial:
+                    yield response, True
+                    return
+                if takes_empty:
+                    yield response, False
+                    held = encode_response(route.model, answer.route.version, decoded.id, (), False)
+                    continue
+                if held is not None:
+                    yield held, False
+                held = response
+        if held is not None and not (failed and takes_empty):
+            yield held, not failed
+        if failed:
+            raise failed[0]
+
+    async def _answers(
+        self, route: Route, request: InferenceRequest, deadline: float, call: Call
+    ) -> AsyncGenerator[Answer]:
+        """The answer, or its pieces where the server has models that answer so."""
+        if route.server is not Server.TORCHSERVE:
+            yield await self._dispatcher.infer(route, request, deadline, call)
+            return
+        async with aclosing(self._dispatcher.stream(route, request, deadline, call)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _next(self, answers: AsyncGenerator[Answer], ends: float, failed: list[PorticoError]) -> Answer | None:
+        """The next answer, None if there is none; the error that came in its place, or that the time of a request is
+        over, is put into `failed`.
+        """
         try:
-            async with asyncio.timeout(self._timeout):
-                _, response = await self._infer(request, min(call.deadline, monotonic() + self._timeout), call)
-                return response
+            async with asyncio.timeout(ends - monotonic()):
+                return await anext(answers, None)
+        except PorticoError as error:
+            failed.append(error)
         except TimeoutError:
-            raise DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT).") from None
+            failed.append(DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT)."))
+        return None
 
-    async def _infer(
-        self, request: oip.ModelInferRequest, deadline: float, caller: Caller
-    ) -> tuple[Answer, oip.ModelInferResponse]:
+    def _decoded(self, request: oip.ModelInferRequest) -> tuple[Route, InferenceRequest]:
         if not request.model_name:
             raise InvalidRequest("The request names no model: 'model_name' is empty.")
         route = self._dispatcher.resolve(request.model_name, request.model_version)
-        decoded = decode_request(request, bool(route.signatures))
-        answer = await self._dispatcher.infer(route, decoded, deadline, caller)
-        served, tensors = answer.route, outputs_of(answer, decoded)
-        return answer, encode_response(served.model, served.version, decoded.id, tensors, is_raw(request))
+        return route, decode_request(request, bool(route.signatures))
 
     async def repository_index(self, message: bytes, call: Call) -> bytes:
         request = _parsed(oip.RepositoryIndexRequest, message)
@@ -138,6 +182,23 @@ class OpenInferenceGrpc:
     async def repository_model_load(self, message: bytes, call: Call) -> bytes:
         """Refused, whatever the model, and so is to unload one."""
         raise Abort(GrpcCode.PERMISSION_DENIED, FILES_DEPLOY)
+
+
+def _response(request: oip.ModelInferRequest, decoded: InferenceRequest, answer: Answer) -> oip.ModelInferResponse:
+    tensors = outputs_of(answer, decoded)
+    return encode_response(answer.route.model, answer.route.version, decoded.id, tensors, is_raw(request))
+
+
+def _about(failed: oip.ModelStreamInferResponse, request: oip.ModelInferRequest) -> oip.ModelStreamInferResponse:
+    failed.infer_response.id = request.id
+    failed.infer_response.model_name = request.model_name
+    failed.infer_response.model_version = request.model_version
+    return failed
+
+
+def _streamed(response: oip.ModelStreamInferResponse, is_final: bool) -> bytes:
+    response.infer_response.parameters[_FINAL].bool_param = is_final
+    return response.SerializeToString()
 
 
 def _parsed(kind: type[_Request], message: bytes) -> _Request:

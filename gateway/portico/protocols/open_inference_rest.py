@@ -32,11 +32,11 @@ class OpenInferenceRest:
     def endpoints(self) -> Iterable[Endpoint]:
         for method, path, handler in (
             ("POST", _MODEL + "/infer", self.infer),
-            ("GET", _MODEL + "/ready", self.model_ready),
-            ("GET", _MODEL, self.model_metadata),
-            ("GET", "/v2", self.server_metadata),
-            ("GET", "/v2/health/live", self.live),
-            ("GET", "/v2/health/ready", self.ready),
+            ("GET", _MODEL + "/ready/?", self.model_ready),
+            ("GET", _MODEL + "/?", self.model_metadata),
+            ("GET", "/v2/?", self.server_metadata),
+            ("GET", "/v2/health/live/?", self.live),
+            ("GET", "/v2/health/ready/?", self.ready),
             ("POST", "/v2/repository/models/[^/]+/(?:un)?load", self.load),
         ):
             yield Endpoint(method, path, handler, json_values.error_object)

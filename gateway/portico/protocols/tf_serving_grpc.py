@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from portico.codecs.handler import tensors_of
 from portico.codecs.tensorflow import encode_tensor, unread_tensors
 from portico.dispatch import Dispatcher
 from portico.edges.grpc import Abort, Call, Method
@@ -16,6 +15,7 @@ from portico.edges.status import GrpcCode
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
 from portico.protocols import tf_serving_models as models
+from portico.protocols.open_inference import outputs_of
 from portico.protocols.tf_serving_multi import multi_inference
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, ask
 from portico.routing import Route
@@ -23,6 +23,8 @@ from portico.wire import tf_serving_pb2 as tfs
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
+_NO_SIGNATURE = 'Serving signature key "{name}" not found.'
+"""Of servables/tensorflow/predict_util.cc."""
 
 Parsed = TypeVar("Parsed", bound=Message)
 
@@ -45,6 +47,7 @@ class TFServingGrpc:
     async def predict(self, message: bytes, call: Call) -> bytes:
         request = _parsed(tfs.PredictRequest, message)
         route = self._route(request.model_spec)
+        models.signature_named(route, request.model_spec.signature_name, _NO_SIGNATURE)
         decoded = InferenceRequest(
             inputs=unread_tensors(request.inputs, len(message)),
             outputs=tuple(request.output_filter),
@@ -57,7 +60,7 @@ class TFServingGrpc:
         if answer.response.native:
             # Protobuf messages that are written one after the other are read as one, and what is said last counts.
             return answer.response.native + response.SerializeToString()
-        for tensor in tensors_of(answer.response, decoded.outputs, route.answers):
+        for tensor in outputs_of(answer, decoded):
             encode_tensor(tensor, typed=True, into=response.outputs[tensor.name])
         return response.SerializeToString()
 

@@ -6,7 +6,7 @@ Source: TF Serving's docs/api_rest.md and util/json_tensor.cc.
 from typing import Any
 
 from portico.codecs import json_values
-from portico.errors import InvalidRequest
+from portico.errors import InvalidRequest, NotRepresentable
 from portico.inference import InferenceResponse, Tensor
 from portico.routing import Signature, TensorSpec
 
@@ -90,4 +90,12 @@ def _nested(tensor: Tensor) -> Any:
     """A tensor as JSON: numbers as an array, strings nested, those of an output called `…_bytes` as base64."""
     if tensor.datatype == "BYTES" and tensor.name.endswith("_bytes"):
         return json_values.nested_base64(tensor)
-    return json_values.nested(tensor)
+    try:
+        return json_values.nested(tensor)
+    except NotRepresentable as error:
+        if tensor.datatype != "BYTES":
+            raise
+        raise NotRepresentable(
+            f"{error} Ask by a gRPC API, or by POST /v2/models/<name>/infer with 'binary_data': true in the "
+            "'parameters' of the output; an output whose name ends in _bytes comes as base64 here."
+        ) from error

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 from portico.codecs.tensorflow import signature_def
 from portico.errors import InvalidRequest
-from portico.routing import DEFAULT_SIGNATURE, Route, RouteTable, State, Version
+from portico.protocols.open_inference import described_signatures
+from portico.routing import DEFAULT_SIGNATURE, Route, RouteTable, Signature, State, Version
+from portico.validation import signature_of
 from portico.wire import tensorflow_error_pb2 as tf_error
 from portico.wire import tf_serving_pb2 as tfs
 
@@ -45,6 +47,16 @@ def status(table: RouteTable, name: str, version: str, label: str) -> tfs.GetMod
     model, version = table.model(name), _meant(table, name, version)
     wanted = [model.status(version, label)] if version or label else reversed(list(model.versions.values()))
     return tfs.GetModelStatusResponse(model_version_status=[_status(entry) for entry in wanted])
+
+
+def signature_named(route: Route, name: str, missing: str) -> Signature | None:
+    """The signature that a request means; None where the model has none. Raises InvalidRequest that begins with
+    `missing`, TF Serving's words for a {name} that it does not find.
+    """
+    try:
+        return signature_of(route, name)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{missing.format(name=name or DEFAULT_SIGNATURE)} {error}") from error
 
 
 def number(version: str) -> int:
@@ -84,7 +96,6 @@ def check_metadata_fields(fields: Iterable[str]) -> None:
 
 
 def signature_def_map(route: Route) -> tfs.SignatureDefMap:
-    """All signatures of a model; none for a model whose server declares none."""
-    return tfs.SignatureDefMap(
-        signature_def={name: signature_def(signature) for name, signature in route.signatures.items()}
-    )
+    """All signatures of a model; of one whose server declares none, what its handler takes and gives as it is."""
+    signatures = described_signatures(route)
+    return tfs.SignatureDefMap(signature_def={name: signature_def(signatures[name]) for name in signatures})

@@ -17,13 +17,18 @@ from portico.dispatch import Answer, Dispatcher
 from portico.edges.rest import Endpoint, Request, Response
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest
-from portico.protocols import tf_serving_json, tf_serving_kserve
+from portico.protocols import tf_serving_columns, tf_serving_json, tf_serving_kserve
 from portico.protocols import tf_serving_models as models
+from portico.protocols.tf_serving_kserve import EXPLANATIONS, PREDICTIONS
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, Result, Task, ask
 from portico.routing import Route, Server
-from portico.validation import signature_of
+from portico.validation import check_explains
 
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?"
+_COLON = "(?::|%3[Aa])"
+"""Some clients quote all of a path."""
+_NO_SIGNATURE = 'Serving signature name: "{name}" not found in signature def'
+"""Of model_servers/http_rest_api_handler.cc."""
 
 
 class TFServingRest:
@@ -35,9 +40,9 @@ class TFServingRest:
     def endpoints(self) -> Iterable[Endpoint]:
         verbs = {"predict": self.predict, "classify": self.classify, "regress": self.regress, "explain": self.explain}
         for verb, handler in verbs.items():
-            yield Endpoint("POST", f"{_MODEL}:{verb}", handler, json_values.error_object)
-        yield Endpoint("GET", _MODEL, self.status, json_values.error_object)
-        yield Endpoint("GET", _MODEL + "/metadata", self.metadata, json_values.error_object)
+            yield Endpoint("POST", f"{_MODEL}{_COLON}{verb}", handler, json_values.error_object)
+        yield Endpoint("GET", _MODEL + "/?", self.status, json_values.error_object)
+        yield Endpoint("GET", _MODEL + "/metadata/?", self.metadata, json_values.error_object)
 
     async def predict(self, request: Request) -> Response:
         route = self._route(request)
@@ -45,7 +50,7 @@ class TFServingRest:
             return await self._ask_handler(route, request)
         body = json_values.parse_object(request.body)
         name = tf_serving_json.signature_name(body)
-        signature = signature_of(route, name)
+        signature = models.signature_named(route, name, _NO_SIGNATURE)
         if signature is None:
             raise InvalidRequest(
                 f"Model '{route.model}' declares no signature, so JSON without datatypes cannot be read for it. "
@@ -58,15 +63,21 @@ class TFServingRest:
 
     async def explain(self, request: Request) -> Response:
         route = self._route(request)
-        if route.server is not Server.TORCHSERVE:
-            raise InvalidRequest(f"Model '{route.model}' has no explanations: {route.server.display_name} gives none.")
+        check_explains(route)
         return await self._ask_handler(route, request, explain=True)
 
     async def _ask_handler(self, route: Route, request: Request, explain: bool = False) -> Response:
-        decoded = tf_serving_kserve.handler_request(route, request.body, explain)
+        body = json_values.parse_object(request.body)
+        models.signature_named(route, tf_serving_json.signature_name(body), _NO_SIGNATURE)
+        if tf_serving_json.COLUMNS in body and not explain:
+            decoded = tf_serving_columns.handler_request(route, body)
+            answer = await self._dispatcher.infer(route, decoded, request.deadline, request)
+            return _answered(answer, tf_serving_columns.answer_body(answer.route, answer.response))
+        decoded, rows = tf_serving_kserve.handler_request(route, request.body, body, explain)
         answer = await self._dispatcher.infer(route, decoded, request.deadline, request)
-        key = tf_serving_kserve.EXPLANATIONS if explain else tf_serving_kserve.PREDICTIONS
-        return _answered(answer, tf_serving_kserve.answer_body(route, answer.response, key))
+        if explain:
+            return _answered(answer, tf_serving_kserve.answer_body(route, answer.response, EXPLANATIONS))
+        return _answered(answer, tf_serving_kserve.answer_body(route, answer.response, PREDICTIONS, rows))
 
     async def classify(self, request: Request) -> Response:
         answer, result = await self._ask(CLASSIFY, request)

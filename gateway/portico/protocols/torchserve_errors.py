@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import NoReturn
 
 from portico.codecs import json_values
+from portico.codecs.handler import RAISED, raised
 from portico.edges.grpc import Abort
 from portico.edges.rest import Request, Response
 from portico.edges.status import GrpcCode, http_status
@@ -76,10 +77,14 @@ def _refusal(error: PorticoError, model: str, version: str) -> Response:
     if answer is not None and answer.body is not None:
         return Response(answer.body, answer.status, content_type_header(answer.content_type))
     if answer is not None:
-        return Response(render_error(answer.status, str(error), _INTERNAL), answer.status)
+        return Response(render_error(answer.status, _handlers_words(error, model), _INTERNAL), answer.status)
     kind, text = _words(error, model, version)
     status = http_status(error)
     return Response(render_error(status, text, kind), status)
+
+
+def _handlers_words(error: PorticoError, model: str) -> str:
+    return RAISED if str(error) == raised(model) else str(error)
 
 
 def content_type_header(content_type: str) -> list[tuple[bytes, bytes]]:
@@ -103,7 +108,7 @@ def answered_or_aborted(error: PorticoError, request: ts.PredictionsRequest) -> 
         _abort(error, request)
     if error.answer.body is not None:
         return ts.PredictionResponse(prediction=error.answer.body).SerializeToString()
-    raise Abort(_code(error.answer), str(error)) from error
+    raise Abort(_code(error.answer), _handlers_words(error, request.model_name)) from error
 
 
 def _abort(error: PorticoError, request: ts.PredictionsRequest) -> NoReturn:

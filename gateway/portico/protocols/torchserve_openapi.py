@@ -1,6 +1,7 @@
-"""TorchServe's API description, an OpenAPI 3.0 document of the endpoints that its clients call. Knows no model."""
+"""TorchServe's API descriptions, OpenAPI 3.0 documents of the endpoints that its clients call. Looks nothing up."""
 
 from typing import Any
+from urllib.parse import quote
 
 _ANYTHING = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 _VERSION = {"name": "model_version", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -35,6 +36,18 @@ def description(version: str) -> dict[str, Any]:
         describe = _operation(f"{prefix}describeModel", f"The {which} version's state.", "array", parameters)
         paths[f"/models/{{model_name}}{suffix}"] = {"get": describe}
     return {"openapi": "3.0.1", "info": {"title": "TorchServe APIs", "version": version}, "paths": paths}
+
+
+def model_description(model: str, version: str, explains: bool) -> dict[str, Any]:
+    """The document of one version of a model, as `OPTIONS` of its path gives it."""
+    about = "What goes in and comes out is the model's business."
+    paths = {
+        f"/{verb}/{quote(model, safe='')}": {
+            "post": {**_operation(verb, about, ""), "requestBody": {"content": _ANYTHING}},
+        }
+        for verb in ("predictions", *(("explanations",) if explains else ()))
+    }
+    return {"openapi": "3.0.1", "info": {"title": f"RESTful API for: {model}", "version": version}, "paths": paths}
 
 
 def _operation(name: str, about: str, answer: str, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -19,9 +19,13 @@ from portico.edges.rest import Endpoint, Request, Response
 from portico.errors import InvalidRequest
 from portico.protocols import torchserve_tensors as tensors
 from portico.protocols.torchserve_errors import NO_RESOURCE, SEQUENCES, answering, content_type_header, render_error
-from portico.protocols.torchserve_openapi import description
+from portico.protocols.torchserve_openapi import description, model_description
+from portico.routing import Server
+from portico.validation import check_explains
 
 _MODEL = "(?P<model>[^/]+)(?:/(?P<version>[^/]*)(?:/(?P<url_path>.*))?)?"
+
+_DESCRIBED = "/predictions/(?P<model>[^/]+)(?:/(?P<version>[^/]+))?"
 
 
 class TorchServeRest:
@@ -35,7 +39,8 @@ class TorchServeRest:
             for method in ("POST", "PUT", "GET"):
                 yield Endpoint(method, f"/{verb}/{_MODEL}", answering(handler), render_error)
                 yield Endpoint(method, f"/{verb}/?", self.nothing, render_error)
-        yield Endpoint("GET", "/ping", self.ping, render_error)
+        yield Endpoint("OPTIONS", _DESCRIBED, answering(self.describe_model), render_error)
+        yield Endpoint("GET", "/ping/?", self.ping, render_error)
         yield Endpoint("OPTIONS", "/", self.describe, render_error)
         yield Endpoint("GET", "/api-description", self.describe, render_error)
 
@@ -50,7 +55,9 @@ class TorchServeRest:
             raise InvalidRequest(SEQUENCES)
         route = self._dispatcher.resolve(request.path["model"], request.path["version"])
         content_type = request.header(b"content-type") or "application/octet-stream"
-        if route.signatures and not explain:
+        if explain:
+            check_explains(route)
+        elif route.signatures:
             asked = tensors.of_body(route, request.body, content_type)
             answer = await self._dispatcher.infer(route, asked, request.deadline, request)
             return Response(tensors.answer_body(answer), answer=answer)
@@ -77,6 +84,12 @@ class TorchServeRest:
     async def describe(self, request: Request) -> Response:
         """An OpenAPI document of the endpoints that TorchServe's clients call."""
         return Response(json_values.render(description(__version__)))
+
+    async def describe_model(self, request: Request) -> Response:
+        """An OpenAPI document of the one model. It says the same as TorchServe's: what goes in and out is unknown."""
+        route = self._dispatcher.resolve(request.path["model"], request.path["version"])
+        explains = route.server is Server.TORCHSERVE
+        return Response(json_values.render(model_description(route.model, route.version, explains)))
 
 
 async def _bodies(answers: AsyncGenerator[Answer]) -> AsyncGenerator[bytes]:

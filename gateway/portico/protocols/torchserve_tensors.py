@@ -5,33 +5,59 @@ are used to, of the values that TF Serving's column form holds. Used by TorchSer
 from collections.abc import Mapping
 
 from portico.codecs import json_values
+from portico.codecs.forms import MULTIPART, URLENCODED, parts_of_form
 from portico.dispatch import Answer
 from portico.errors import InvalidRequest
 from portico.inference import InferenceRequest, Tensor, pack_bytes
-from portico.protocols.tf_serving_json import COLUMNS, ROWS, columns, inputs_of
+from portico.protocols.tf_serving_json import COLUMNS, ROWS, columns, inputs_of, signature_name
 from portico.routing import Route, Signature, TensorSpec
 from portico.validation import signature_of
 
 JSON = "application/json"
-_FORMS = ("multipart/", "application/x-www-form-urlencoded")
 
 
 def of_body(route: Route, body: bytes, content_type: str) -> InferenceRequest:
-    """The request of a body: JSON of the one input or of an object of them; or, where the one input is BYTES and the
-    body is not called JSON, its one element. Raises InvalidRequest.
+    """The request of a body: JSON of the one input, of an object of them, or of TF Serving's `:predict`, which may name
+    a signature; a form of them; or, where the one input is BYTES and the body is not called JSON, its one element.
+
+    Raises InvalidRequest.
     """
+    if content_type.lower().startswith((MULTIPART, URLENCODED)):
+        return _of_form(route, body, content_type)
     signature = _signature(route)
-    if content_type.startswith(_FORMS):
-        raise InvalidRequest(f"A form has no tensors. {_takes(route, signature)}")
     sole = signature.inputs[0] if len(signature.inputs) == 1 else None
     if sole and sole.datatype == "BYTES" and not content_type.startswith(JSON):
         return InferenceRequest((_element(sole, body),))
+    return _of_json(route, body)
+
+
+def _of_json(route: Route, body: bytes) -> InferenceRequest:
     try:
         value = json_values.parse(body)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{error} {_takes(route, signature)}") from error
-    is_whole = isinstance(value, dict) and not value.keys().isdisjoint((ROWS, COLUMNS))
-    return InferenceRequest(inputs_of(value if is_whole else {COLUMNS: value}, signature))
+        raise InvalidRequest(f"{error} {_takes(route, _signature(route))}") from error
+    if not isinstance(value, dict) or value.keys().isdisjoint((ROWS, COLUMNS)):
+        return InferenceRequest(inputs_of({COLUMNS: value}, _signature(route)))
+    name = signature_name(value)
+    return InferenceRequest(inputs_of(value, _signature(route, name)), signature=name)
+
+
+def _of_form(route: Route, body: bytes, content_type: str) -> InferenceRequest:
+    """curl calls any body a form of which it is not told what else it is, so one that is JSON is read as such."""
+    if content_type.lower().startswith(URLENCODED):
+        try:
+            json_values.parse(body)
+        except InvalidRequest:
+            pass
+        else:
+            return _of_json(route, body)
+    parts = parts_of_form(body, content_type)
+    if not parts:
+        raise InvalidRequest(
+            f"The body is said to be a form, and is none. {_takes(route, _signature(route))} For a body that is JSON "
+            "give curl -H 'content-type: application/json'."
+        )
+    return of_parts(route, parts)
 
 
 def of_parts(route: Route, parts: Mapping[str, bytes]) -> InferenceRequest:
@@ -46,13 +72,16 @@ def of_parts(route: Route, parts: Mapping[str, bytes]) -> InferenceRequest:
     if unknown or not parts:
         what = f"There is no input '{unknown[0]}'." if unknown else "The request has no inputs."
         raise InvalidRequest(f"{what} {_takes(route, signature)}")
-    tensors: list[Tensor] = []
-    for name, part in parts.items():
-        if specs[name].datatype == "BYTES":
-            tensors.append(_element(specs[name], part))
-        else:
-            tensors.append(json_values.tensor_from(name, json_values.parse(part), specs[name].datatype))
-    return InferenceRequest(tuple(tensors))
+    return InferenceRequest(tuple(_part(specs[name], part) for name, part in parts.items()))
+
+
+def _part(spec: TensorSpec, part: bytes) -> Tensor:
+    if spec.datatype == "BYTES":
+        return _element(spec, part)
+    try:
+        return json_values.tensor_from(spec.name, json_values.parse(part), spec.datatype)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Part '{spec.name}': {error}") from error
 
 
 def answer_body(answer: Answer) -> bytes:
@@ -60,8 +89,8 @@ def answer_body(answer: Answer) -> bytes:
     return json_values.render_numbers(columns(answer.response)["outputs"])
 
 
-def _signature(route: Route) -> Signature:
-    signature = signature_of(route, "")
+def _signature(route: Route, name: str = "") -> Signature:
+    signature = signature_of(route, name)
     assert signature is not None
     return signature
 

@@ -1,4 +1,4 @@
-"""ovmsclient, over gRPC and HTTP. Called with host:port and rows of measurements as JSON; prints JSON.
+"""ovmsclient, over gRPC and HTTP. Called with host:port, rows of measurements and images as JSON; prints JSON.
 
 Without a version the client sends 0, which is how OpenVINO Model Server is asked for the default one.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import ovmsclient
 
-ADDRESS, ROWS = sys.argv[1], json.loads(sys.argv[2])
+ADDRESS, ROWS, IMAGES = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
 
 def calls(client: Any) -> dict[str, Any]:
@@ -25,6 +25,11 @@ def calls(client: Any) -> dict[str, Any]:
         "metadata": client.get_model_metadata("iris"),
         "status": client.get_model_status("iris"),
         "status of 1": client.get_model_status("iris", 1),
+        "digits": {
+            name: np.asarray(output).tolist()
+            for name, output in client.predict({"image": np.array(IMAGES)}, "digits").items()
+        },
+        "metadata of digits": client.get_model_metadata("digits"),
         "errors": {
             "model": error(lambda: client.predict(inputs, "absent")),
             "version": error(lambda: client.get_model_status("iris", 9)),

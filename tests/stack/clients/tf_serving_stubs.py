@@ -75,6 +75,17 @@ def tasks(stub: Any) -> dict[str, Any]:
     }
 
 
+def iris(stub: Any) -> list[Any]:
+    """Classify with the example model's second signature."""
+    floats = [tf.train.Feature(float_list=tf.train.FloatList(value=row)) for row in ROWS]
+    examples = [tf.train.Example(features=tf.train.Features(feature={"measurements": row})) for row in floats]
+    request = classification_pb2.ClassificationRequest(
+        input=input_pb2.Input(example_list=input_pb2.ExampleList(examples=examples))
+    )
+    request.model_spec.name, request.model_spec.signature_name = "iris", "classify"
+    return classes(stub.Classify(request, SECONDS).result)
+
+
 def classes(result: Any) -> list[Any]:
     """Labels and scores by example."""
     return [[[entry.label, entry.score] for entry in row.classes] for row in result.classifications]
@@ -107,5 +118,12 @@ with grpc.insecure_channel(ADDRESS) as channel:
     predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     print(
-        json.dumps({"predict": predict(predictions), "tasks": tasks(predictions), "about": about(predictions, models)})
+        json.dumps(
+            {
+                "predict": predict(predictions),
+                "tasks": tasks(predictions),
+                "iris": iris(predictions),
+                "about": about(predictions, models),
+            }
+        )
     )

@@ -33,7 +33,7 @@ def own(kind: str) -> bytes:
 @pytest.mark.parametrize("from_torchserve", [True, False])
 def test_every_status_is_one_of_our_errors(status: int, answer: bytes, from_torchserve: bool) -> None:
     """No status of HTTP is left without an error of the tree, and none without a text."""
-    error = of_rest(HandlerAnswer(status, "", answer), from_torchserve, 1234)
+    error = of_rest(HandlerAnswer(status, "", answer), from_torchserve, 1234, "digits")
     assert type(error) in STATUS
     assert str(error)
 
@@ -57,7 +57,7 @@ def test_every_status_is_one_of_our_errors(status: int, answer: bytes, from_torc
 )
 def test_what_an_answer_means(status: int, answer: bytes, kind: type[PorticoError]) -> None:
     """Who can do something about a failure decides what it is: the client, the one who waits, or nobody."""
-    assert type(of_rest(HandlerAnswer(status, "", answer), True, 1234)) is kind
+    assert type(of_rest(HandlerAnswer(status, "", answer), True, 1234, "digits")) is kind
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_an_answer_means(status: int, answer: bytes, kind: type[PorticoErro
 )
 def test_what_an_answer_of_envoy_means(status: int, answer: bytes, kind: type[PorticoError]) -> None:
     """What did not come from TorchServe is no answer of a handler, and names no part of the stack."""
-    error = of_rest(HandlerAnswer(status, "", answer), False, 1234)
+    error = of_rest(HandlerAnswer(status, "", answer), False, 1234, "digits")
     assert (type(error), error.answer) == (kind, None)
     assert "torchserve_rest" not in str(error)
 
@@ -79,23 +79,24 @@ def test_what_an_answer_of_envoy_means(status: int, answer: bytes, kind: type[Po
 def test_a_handlers_own_words() -> None:
     """The body that a handler sends with a status of its own is what the client reads, and goes with it as it is."""
     answer = HandlerAnswer(418, "text/tea", "kein Kaffee, nur Tee ☕".encode())
-    error = of_rest(answer, True, 1234)
+    error = of_rest(answer, True, 1234, "digits")
     assert str(error) == "kein Kaffee, nur Tee ☕"
     assert error.answer is answer
 
 
 def test_the_status_of_an_exception() -> None:
     """A handler's exception is worded by TorchServe; what the handler chose is the status alone."""
-    error = of_rest(HandlerAnswer(409, "application/json", own("InternalServerException")), True, 1234)
+    error = of_rest(HandlerAnswer(409, "application/json", own("InternalServerException")), True, 1234, "digits")
     assert (str(error), error.answer) == ("why", HandlerAnswer(409))
 
 
 @pytest.mark.parametrize("kind", ["ModelNotFoundException", "ServiceUnavailableException"])
 def test_what_is_not_a_handlers(kind: str) -> None:
     """TorchServe's own failures are told by us, and not as the handler's."""
-    assert of_rest(HandlerAnswer(503, "application/json", own(kind)), True, 1234).answer is None
+    assert of_rest(HandlerAnswer(503, "application/json", own(kind)), True, 1234, "digits").answer is None
 
 
+RAISED_BY_DIGITS = "The handler of model 'digits' raised an error; TorchServe's log has its traceback."
 HANDLERS = "\norg.pytorch.serve.http.InternalServerException"
 
 
@@ -116,7 +117,7 @@ HANDLERS = "\norg.pytorch.serve.http.InternalServerException"
         ("ABORTED", "taken" + HANDLERS, InvalidRequest, "taken", 409),
         ("FAILED_PRECONDITION", "tea" + HANDLERS, InvalidRequest, "tea", 422),
         ("RESOURCE_EXHAUSTED", "slow down" + HANDLERS, Overloaded, "slow down", 429),
-        ("UNAVAILABLE", "Prediction failed" + HANDLERS, InferenceFailed, "Prediction failed", 503),
+        ("UNAVAILABLE", "Prediction failed" + HANDLERS, InferenceFailed, RAISED_BY_DIGITS, 503),
         ("INTERNAL", "Worker died." + HANDLERS, InferenceFailed, "Worker died.", 500),
         ("UNAVAILABLE", "connection refused", Unavailable, None, None),
         ("INTERNAL", None, InferenceFailed, "INTERNAL", None),

@@ -212,7 +212,7 @@ def test_the_same_question_is_asked_in_the_same_words() -> None:
         (
             Wire.KSERVE_V2,
             {"outputs": [{"name": "y", "shape": [2], "datatype": "FP32", "data": [1]}]},
-            "says: 'y': FP32 of shape [2] takes 8 bytes",
+            "says: 'y': shape [2] holds 2 elements, 1 were given",
         ),
         (
             Wire.KSERVE_V2,

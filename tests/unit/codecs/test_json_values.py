@@ -195,7 +195,7 @@ def test_unknown_datatypes(datatype: str) -> None:
 @pytest.mark.parametrize(
     ("value", "shape", "says"),
     [
-        ([1, 2, 3], (2, 2), r"takes 16 bytes, 12 were given"),
+        ([1, 2, 3], (2, 2), r"shape \[2, 2\] holds 4 elements, 3 were given"),
         ([[1, 2, 3, 4]], (2, 2), r"nested as \[1, 4\], its shape is \[2, 2\]"),
         (1, (1,), r"nested as \[\], its shape is \[1\]"),
         ([], (1 << 62, 1 << 62), r"0 were given"),

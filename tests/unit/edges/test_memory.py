@@ -86,6 +86,14 @@ def test_the_same_bytes_get_the_same_answer(case: Case) -> None:
     assert case.meter.hits == ["iris", "iris"]
 
 
+def test_a_new_answer_that_a_client_asked_for_takes_the_old_ones_place(case: Case) -> None:
+    """Who sends `no-cache` has a new answer stored: what is remembered of the same request is older."""
+    case.remember(b"a")
+    case.remember(b"b")
+    case.remember(b"a", [(b"cache-control", b"no-cache")])
+    assert (case.recall(b"a"), case.recall(b"b")) == (None, b"answer to b")
+
+
 def test_only_headers_that_were_read_count(case: Case) -> None:
     """Those that the answer was made with have to be the same, as many times and in the same order."""
     case.remember(b"a", [(b"accept", b"x"), (b"x-request-id", b"1")], {b"accept", b"content-type"})

@@ -1,11 +1,16 @@
 """`ModelStreamInfer` of the Open Inference Protocol: requests on one stream, as tritonclient sends them."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
+from fakes import in_pieces
 from grpc_conversation import Conversation
+from portico.codecs.handler import raw_response
+from portico.errors import Unavailable
+from portico.inference import InferenceResponse
 from portico.wire import open_inference_pb2 as oip
 from sample_gateway import LIMIT, PAST_CACHE, SampleGateway
 
@@ -121,3 +126,71 @@ async def test_the_cache_and_the_stream(gateway: SampleGateway) -> None:
         client.half_close()
         assert len((await client.end()).messages) == 2
         assert len(gateway.tf_serving.calls) == calls
+
+
+def piece_request(**parameters: bool) -> bytes:
+    request = oip.ModelInferRequest(model_name="plain", id="7", raw_input_contents=[b"\1\0\0\0x"])
+    request.inputs.add(name="body", datatype="BYTES", shape=[1])
+    for name, value in parameters.items():
+        request.parameters[name].bool_param = value
+    return request.SerializeToString()
+
+
+def pieces(messages: list[bytes]) -> list[tuple[list[bytes], bool]]:
+    """(what the outputs hold, whether it is said to be the last) of each."""
+    found = []
+    for message in messages:
+        response = oip.ModelStreamInferResponse.FromString(message)
+        assert (response.error_message, response.infer_response.id) == ("", "7")
+        assert [output.name for output in response.infer_response.outputs] in ([], ["body"])
+        contents = [content[4:] for content in response.infer_response.raw_output_contents]
+        found.append((contents, response.infer_response.parameters["triton_final_response"].bool_param))
+    return found
+
+
+async def test_an_answer_in_pieces(gateway: SampleGateway) -> None:
+    """A handler that answers in pieces is heard piece by piece, numbers too, and only the last is said to be it."""
+    client = Conversation(METHOD).start(gateway.grpc_edge)
+    for answer, told in (
+        ((b"one", b"2", b"three"), [([b"one"], False), ([b"2"], False), ([b"three"], True)]),
+        ((b"alone",), [([b"alone"], True)]),
+    ):
+        gateway.torchserve.servables["plain-1.0--loaded"] = lambda request, answer=answer: in_pieces(*answer)  # type: ignore[misc]
+        client.say(piece_request())
+        assert pieces([await client.hear() for _ in told]) == told
+    client.half_close()
+    assert (await client.end()).grpc_status == (0, "")
+
+
+async def test_an_empty_end(gateway: SampleGateway) -> None:
+    """A client that takes an empty response as the end gets each piece at once, and no empty one after a whole."""
+    gateway.torchserve.servables["plain-1.0--loaded"] = lambda request: in_pieces(b"one", b"two")
+    client = Conversation(METHOD).start(gateway.grpc_edge)
+    client.say(piece_request(triton_enable_empty_final_response=True))
+    assert pieces([await client.hear() for _ in range(3)]) == [([b"one"], False), ([b"two"], False), ([], True)]
+    client.say(half(2, id="7", parameters={"triton_enable_empty_final_response": oip.InferParameter(bool_param=True)}))
+    assert read(await client.hear()) == ("", [1.0])
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_an_answer_that_breaks_off(empty: bool) -> None:
+    """What came before a failure, or the end of a request's time, is heard; then the error, and the stream goes on."""
+    gateway = SampleGateway(timeout=0.2)
+
+    async def broken(*_: object) -> AsyncGenerator[InferenceResponse]:
+        yield raw_response(b"one", "", partial=True)
+        raise Unavailable("the handler failed")
+
+    async def stopped(*_: object) -> AsyncGenerator[InferenceResponse]:
+        yield raw_response(b"one", "", partial=True)
+        await asyncio.sleep(20)
+
+    client = Conversation(METHOD).start(gateway.grpc_edge)
+    for source, says in ((broken, "the handler failed"), (stopped, "No answer within")):
+        gateway.torchserve.stream = source  # type: ignore[method-assign,assignment]
+        client.say(piece_request(triton_enable_empty_final_response=empty), half(2))
+        assert pieces([await client.hear()]) == [([b"one"], False)]
+        failed = oip.ModelStreamInferResponse.FromString(await client.hear())
+        assert says in failed.error_message
+        assert failed.infer_response.parameters["triton_final_response"].bool_param
+        assert read(await client.hear()) == ("", [1.0])

@@ -140,6 +140,12 @@ async def test_a_model_of_the_other_server(gateway: SampleGateway) -> None:
         (spec("iris"), {"measurements": proto(tf.DT_FLOAT, 1, -1)}, "'measurements': its tensor_shape [1, -1]"),
         (spec("iris"), {"measurements": proto(tf.DT_COMPLEX64, 1)}, "'measurements': tensors of dtype DT_COMPLEX64"),
         (spec("iris"), {"measurements": proto(tf.DT_FLOAT, 1, 4, tensor_content=b"abc")}, "takes 16 bytes, 3 were"),
+        (spec("iris", signature="no"), INPUT, 'Serving signature key "no" not found. Model'),
+        (
+            spec("digits", signature="triple"),
+            INPUT,
+            "'digits' has no signature 'triple': TorchServe declares none",
+        ),
         (spec("iris", signature="train"), INPUT, "no signature 'train'. Its signatures: 'classify', 'serving_default'"),
         (spec("iris", signature="classify"), INPUT, "no input 'measurements'. Its inputs: 'examples'"),
     ],
@@ -246,6 +252,20 @@ async def test_metadata(gateway: SampleGateway, model: tfs.ModelSpec, version: i
     signatures = tfs.SignatureDefMap.FromString(packed.value).signature_def
     assert set(signatures) == {"serving_default", "classify"}
     assert signatures["serving_default"].inputs["measurements"].name == "serving_default_measurements:0"
+
+
+async def test_metadata_of_a_model_that_declares_none(gateway: SampleGateway) -> None:
+    """It has what its handler reads and answers as they are, and can be called so."""
+    response = parsed(await metadata(gateway, spec("digits"), "signature_def"), tfs.GetModelMetadataResponse)
+    signatures = tfs.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    (default,) = signatures.signature_def.items()
+    assert (default[0], list(default[1].inputs), list(default[1].outputs)) == ("serving_default", ["body"], ["body"])
+    assert default[1].inputs["body"].dtype == tf.DT_STRING
+    shape = tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=1)])
+    body = tf.TensorProto(dtype=tf.DT_STRING, tensor_shape=shape, string_val=[b"pixels"])
+    answer = parsed(await predict(gateway, spec("digits"), output_filter=["body"], body=body), tfs.PredictResponse)
+    assert list(answer.outputs["body"].string_val) == [b'{"digit": 7, "probabilities": [0.25, 0.75]}']
 
 
 @pytest.mark.parametrize(

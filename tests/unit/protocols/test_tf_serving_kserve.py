@@ -1,33 +1,16 @@
 """KServe's V1 protocol to TorchServe models, as its clients see it."""
 
-import base64
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from asgi_client import Answer
+from handler_gateway import answering, b64, gateway_with
 from portico.codecs.handler import body_of, raw_response
 from portico.inference import Form, InferenceRequest, InferenceResponse
-from portico.routing import CallPolicy, Model, RouteTable, Server, State, Wire
-from sample_gateway import PAST_CACHE, SampleGateway, model
-
-
-def answering(body: bytes, content_type: str = "application/json") -> Any:
-    return lambda request: raw_response(body, content_type)
-
-
-def gateway_with(wire: Wire = Wire.AUTO) -> SampleGateway:
-    """One TorchServe model, whose handler answers with JSON, and which takes its inputs as `wire` says."""
-    made: Model = model("m", Server.TORCHSERVE, {"1.0": State.READY, "2.0": State.READY})
-    versions = {}
-    for number, version in made.versions.items():
-        assert version.route is not None
-        versions[number] = replace(version, route=replace(version.route, policy=CallPolicy(wire=wire)))
-    gateway = SampleGateway(table=RouteTable({"m": replace(made, versions=versions, labels={"stable": "1.0"})}))
-    gateway.torchserve.servables = {f"m-{version}--loaded": answering(b"[0.10, 7]") for version in versions}
-    return gateway
+from portico.routing import Wire
+from sample_gateway import PAST_CACHE, SampleGateway
 
 
 async def ask(gateway: SampleGateway, body: Any, path: str = "m:predict", headers: Any = ()) -> Answer:
@@ -39,10 +22,6 @@ def sent(gateway: SampleGateway) -> tuple[bytes, str]:
     ((_, request, _),) = gateway.torchserve.calls
     assert request.form is Form.BODY
     return body_of(InferenceResponse(request.inputs)), request.content_type
-
-
-def b64(value: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(value).decode()}
 
 
 @pytest.mark.parametrize("wire", [Wire.AUTO, Wire.JSON])
@@ -153,8 +132,8 @@ async def test_the_cache() -> None:
     [
         (Wire.AUTO, b"{", "not JSON"),
         (Wire.AUTO, [1], "has to be a JSON object"),
-        (Wire.AUTO, {"inputs": [1]}, "only KServe V1's 'instances' can be read for it"),
-        (Wire.AUTO, {"inputs": [1]}, "POST /v2/models/m/infer and /predictions/m"),
+        (Wire.AUTO, {"rows": [1]}, "it is asked with KServe V1's 'instances', or with 'inputs'"),
+        (Wire.AUTO, {"rows": [1]}, "POST /v2/models/m/infer and /predictions/m"),
         (Wire.AUTO, {"instances": 1}, "'instances' has to be a list"),
         (Wire.AUTO, {"instances": []}, "at least one instance"),
         (Wire.AUTO, {"instances": [b64(b"a"), b64(b"b")]}, "set 'wire: json' or 'wire: kserve_v1'"),

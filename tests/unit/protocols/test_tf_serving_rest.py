@@ -139,7 +139,14 @@ async def test_the_cache(gateway: SampleGateway) -> None:
         ("text", {"instances": [{"b64": "ä"}]}, "'text': its b64 is not base64"),
         ("text", b'{"inputs": ' + b"[" * 1000 + b"]" * 1000 + b"}", "'text': its lists are nested too deep"),
         ("iris", {}, "Missing 'inputs' or 'instances' key"),
-        ("digits", {"inputs": [1]}, "declares no signature"),
+        ("digits", {"rows": [1]}, "declares no signature"),
+        ("digits", {"inputs": [1], "signature_name": "triple"}, "has no signature 'triple': TorchServe declares none"),
+        ("digits", {"instances": [1], "signature_name": "triple"}, 'name: "triple" not found in signature def'),
+        (
+            "iris",
+            {"instances": ROWS, "signature_name": "nope"},
+            'Serving signature name: "nope" not found in signature def',
+        ),
         ("half", {"inputs": 1, "instances": [1]}, "and not both"),
     ],
 )
@@ -154,8 +161,9 @@ async def test_bad_requests(gateway: SampleGateway, model: str, body: Any, says:
 
 async def test_a_model_without_signature_names_the_way(gateway: SampleGateway) -> None:
     """A model for which JSON alone does not say the datatypes is refused with the calls that work for it."""
-    _, text = await refusal(gateway, "digits", {"inputs": [1]})
+    _, text = await refusal(gateway, "digits", {"rows": [1]})
     assert "'instances'" in text
+    assert "'inputs'" in text
     assert "/v2/models/digits/infer" in text
     assert "/predictions/digits" in text
 
@@ -257,9 +265,15 @@ async def test_metadata(gateway: SampleGateway, path: str) -> None:
 
 
 async def test_metadata_that_there_is_not(gateway: SampleGateway) -> None:
-    """A model that declares no signature has none; one that is not there is 404, one that is not ready 503."""
+    """A model that declares no signature has one of its body; one that is not there is 404, one not ready 503."""
     body = (await gateway.rest("GET", "/v1/models/digits/metadata")).json()
-    assert body["metadata"]["signature_def"]["signature_def"] == {}
+    (signature,) = body["metadata"]["signature_def"]["signature_def"].items()
+    assert (signature[0], list(signature[1]["inputs"]), list(signature[1]["outputs"])) == (
+        "serving_default",
+        ["body"],
+        ["body"],
+    )
+    assert signature[1]["inputs"]["body"]["dtype"] == "DT_STRING"
     for path, status in (("iriss", 404), ("iris/versions/9", 404), ("loading", 503)):
         assert (await gateway.refused("GET", f"/v1/models/{path}/metadata"))[0] == status
 

@@ -9,11 +9,15 @@ import pytest
 
 from asgi_client import Event, Exchange
 from fakes import in_pieces
-from portico.codecs.handler import raw_response
+from portico.codecs.handler import raised, raw_response
 from portico.edges.rest import BrokenOff
 from portico.errors import HandlerAnswer, InferenceFailed, Overloaded
-from portico.inference import Form, InferenceRequest, InferenceResponse, unpack_bytes
-from sample_gateway import LIMIT, PAST_CACHE, SampleGateway
+from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, unpack_bytes
+from portico.routing import RouteTable, Server, Signature, State, TensorSpec
+from portico.wire import torchserve_pb2 as ts
+from sample_gateway import LIMIT, PAST_CACHE, SampleGateway, model, tensor
+
+READY = State.READY
 
 PNG = b"\x89PNG\r\n\x1a\n\0\xff"
 IS_PNG = [(b"content-type", b"image/png")]
@@ -148,6 +152,105 @@ async def test_a_model_that_takes_tensors(gateway: SampleGateway, body: Any) -> 
     assert answer.header(b"x-cache") == "MISS"
 
 
+@pytest.mark.parametrize("path", ["/predictions/twice", "/v1/models/twice:predict"])
+async def test_a_signature_by_its_name(path: str) -> None:
+    """A body of `:predict` may name a signature, by TorchServe's path as by TF Serving's; one that is none is 400."""
+    y = TensorSpec("y", "FP32", (-1,))
+    signatures = {name: Signature((TensorSpec("x", "FP32", (-1,)),), (y,)) for name in ("serving_default", "triple")}
+    gateway = SampleGateway(table=RouteTable({"twice": model("twice", Server.TF_SERVING, {"1": READY}, signatures)}))
+    gateway.tf_serving.servables = {
+        "twice-1--loaded": lambda request: InferenceResponse(
+            (tensor("y", "FP32", "<f4", [3.0 if request.signature == "triple" else 1.0]),)
+        )
+    }
+    for name, value in (("triple", 3.0), ("", 1.0)):
+        for form, key in (("instances", "predictions"), ("inputs", "outputs")):
+            answer = await gateway.rest("POST", path, json.dumps({form: [1], "signature_name": name}).encode())
+            assert answer.json() == ([value] if path.startswith("/predictions") else {key: [value]})
+    for name, says in (
+        ("nope", "no signature 'nope'. Its signatures: 'serving_default', 'triple'"),
+        (1, "a string"),
+    ):
+        status, error = await gateway.refused("POST", path, {"instances": [1], "signature_name": name})
+        assert (status, says in (error.get("message") or error["error"])) == (400, True)
+
+
+CURLS = (b"content-type", b"application/x-www-form-urlencoded")
+TWO = (
+    b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n[1]\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="b"; filename="b.json"\r\n\r\n[2]\r\n--b--\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (CURLS, b'{"a": [1], "b": [2]}'),
+        (CURLS, b'{"inputs": {"a": [1], "b": [2]}}'),
+        (CURLS, b"a=[1]&b=%5B2%5D"),
+        ((b"content-type", b"multipart/form-data; boundary=b"), TWO),
+    ],
+)
+async def test_forms_to_a_model_that_takes_tensors(
+    gateway: SampleGateway, content_type: tuple[bytes, bytes], body: bytes
+) -> None:
+    """JSON that curl calls a form is read as JSON, and the parts of a form are the inputs of their names."""
+    assert (await gateway.rest("POST", "/predictions/sum", body, [content_type])).json() == [3]
+
+
+async def test_explanations_of_a_model_without(gateway: SampleGateway) -> None:
+    """A model of TF Serving has no explanations, which the error says in the words of `:explain`."""
+    status, error = await gateway.refused("POST", "/explanations/half", b"[1]")
+    assert (status, error["message"]) == (400, "Model 'half' has no explanations: TF Serving gives none.")
+    assert not gateway.tf_serving.calls
+
+
+async def test_an_output_that_is_no_text(gateway: SampleGateway) -> None:
+    """An output that JSON has no form for is 406, in TF Serving's form too, with the ways that have one."""
+    gateway.tf_serving.servables["text-1--loaded"] = lambda request: InferenceResponse(
+        (Tensor("upper", "BYTES", (1,), b"\1\0\0\0\xff"),)
+    )
+    for path, key in (("/predictions/text", "message"), ("/v1/models/text:predict", "error")):
+        status, error = await gateway.refused("POST", path, {"instances": ["a"]})
+        assert status == 406
+        assert "'upper' is not UTF-8 text" in error[key]
+        assert "POST /v2/models/<name>/infer with 'binary_data': true" in error[key]
+
+
+@pytest.mark.parametrize("path", ["digits", "digits/1.0", "iris"])
+async def test_the_description_of_a_model(gateway: SampleGateway, path: str) -> None:
+    """OPTIONS of a model's path gives an OpenAPI document of it; of one that is not there it is 404."""
+    document = (await gateway.rest("OPTIONS", f"/predictions/{path}")).json()
+    name = path.split("/")[0]
+    assert document["info"]["title"] == f"RESTful API for: {name}"
+    verbs = ("predictions",) if name == "iris" else ("predictions", "explanations")
+    assert list(document["paths"]) == [f"/{verb}/{name}" for verb in verbs]
+    status, error = await gateway.refused("OPTIONS", "/predictions/digit")
+    assert (status, error["type"]) == (404, "ModelNotFoundException")
+
+
+async def test_a_handler_that_raises(gateway: SampleGateway) -> None:
+    """TorchServe's clients read its own words for a handler's error, others which model failed and where it says it."""
+
+    def raises(request: InferenceRequest) -> InferenceResponse:
+        error = InferenceFailed(raised("plain"))
+        error.answer = HandlerAnswer(503)
+        raise error
+
+    gateway.torchserve.servables["plain-1.0--loaded"] = raises
+    assert await refusal(gateway, "plain") == (503, "InternalServerException", "Prediction failed")
+    request = ts.PredictionsRequest(model_name="plain", input={"data": b"x"})
+    told = await gateway.grpc("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", request)
+    assert told.grpc_status == (14, "Prediction failed")
+    for path, body in (
+        ("/v1/models/plain:predict", {"instances": [1]}),
+        ("/v2/models/plain/infer", {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [1]}]}),
+    ):
+        status, error = await gateway.refused("POST", path, body)
+        assert status == 500
+        assert error["error"] == "The handler of model 'plain' raised an error; TorchServe's log has its traceback."
+
+
 async def test_a_model_that_takes_texts(gateway: SampleGateway) -> None:
     """Where the one input is BYTES, a body that is not called JSON is its one element."""
     answer = await gateway.rest("POST", "/predictions/text", b"grape")
@@ -158,7 +261,9 @@ async def test_a_model_that_takes_texts(gateway: SampleGateway) -> None:
     ("body", "content_type", "says"),
     [
         (b"pixels", b"image/png", "The body is not JSON"),
-        (b"x=1", b"application/x-www-form-urlencoded", "A form has no tensors."),
+        (b"x=1&y=2", b"application/x-www-form-urlencoded", "There is no input 'x'."),
+        (b"pixels", b"application/x-www-form-urlencoded", "-H 'content-type: application/json'"),
+        (b"--b", b"multipart/form-data; boundary=b", "-H 'content-type: application/json'"),
         (b"[1]", b"application/json", "[1]"),
     ],
 )

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from portico.protocols.documentation.caller import Caller
 from portico.protocols.documentation.examples import TEXT, columns_example, example, infer_example, rows_example
 from portico.protocols.documentation.grpc_calls import array_of, tf_serving, torchserve, triton
-from portico.protocols.documentation.handler import NUMBERS, PLACEHOLDER, body_example, instances_example, reads_bodies
+from portico.protocols.documentation.handler import (
+    NUMBERS,
+    PLACEHOLDER,
+    body_example,
+    instances_example,
+    reads_bodies,
+)
+from portico.protocols.documentation.handler import (
+    columns_example as handler_columns,
+)
 from portico.routing import DEFAULT_SIGNATURE, Route, Server, Signature, TensorSpec, Wire
 
 _FILE = "open('input', 'rb').read()"
@@ -93,7 +102,7 @@ def _of_handler(caller: Caller, route: Route) -> list[Dialect]:
             triton(caller, [array], [spec], []),
         ),
         Dialect("KServe V1", no_rows if is_v2 else "It has no gRPC.", "" if is_v2 else by_rows),
-        _tf_serving_of_handler(caller, array, spec),
+        _tf_serving_of_handler(caller, route, array, spec),
     ]
 
 
@@ -104,8 +113,12 @@ def _part(spec: TensorSpec) -> str:
     return repr(json.dumps(example(spec)).encode())
 
 
-def _tf_serving_of_handler(caller: Caller, array: str, spec: TensorSpec) -> Dialect:
-    note = "Over REST, KServe V1's form is the one that a model without signatures can be asked in."
+def _tf_serving_of_handler(caller: Caller, route: Route, array: str, spec: TensorSpec) -> Dialect:
+    if route.policy.wire is Wire.KSERVE_V2:
+        note, curl = "Over REST its tensors have no datatypes, which the handler takes.", ""
+    else:
+        note, curl = "", caller.curl(caller.v1 + ":predict", handler_columns(route))
     if caller.version and not caller.version.isdecimal():
-        return Dialect("TF Serving", f"{note} Over gRPC, versions are whole numbers, and '{caller.version}' is none.")
-    return Dialect("TF Serving", note, "", tf_serving(caller, [array], [spec], []))
+        none = f"Over gRPC, versions are whole numbers, and '{caller.version}' is none."
+        return Dialect("TF Serving", f"{note} {none}".strip(), curl)
+    return Dialect("TF Serving", note, curl, tf_serving(caller, [array], [spec], []))

@@ -41,6 +41,8 @@ TAKES: Mapping[Wire, str] = MappingProxyType(
 )
 """What becomes of tensors on their way to a handler, and of its answer."""
 
+_INSTANCES = {"$ref": "#/components/schemas/InstancesRequest"}
+_COLUMNS = {"$ref": "#/components/schemas/HandlerColumns"}
 _SUMMARY = "The form. What stands in it is the handler's business."
 
 
@@ -59,13 +61,9 @@ def handler_components(route: Route) -> dict[str, dict[str, Any]]:
     by_instances = wire is not Wire.KSERVE_V2
     schemas: dict[str, Any] = {
         "InferRequest": general | {"title": "Request", "description": TAKES[wire]},
-        "PredictRequest": {"$ref": "#/components/schemas/InstancesRequest"} if by_instances else {"not": {}},
+        "PredictRequest": {"anyOf": [_INSTANCES, _COLUMNS]} if by_instances else {"not": {}},
         "PredictResponse": {
-            "title": "KServe V1",
-            "description": "The JSON that the handler answers.",
-            "type": "object",
-            "required": ["predictions"],
-            "properties": {"predictions": True},
+            "anyOf": [_answered("KServe V1", "predictions"), _answered("TF Serving's column form", "outputs")]
         },
     }
     return {
@@ -73,7 +71,7 @@ def handler_components(route: Route) -> dict[str, dict[str, Any]]:
         "examples": {
             "Infer": {"summary": _SUMMARY, "value": body_example(route)},
             "PredictRows": {"summary": _SUMMARY, "value": instances_example(route)} if by_instances else None,
-            "PredictColumns": None,
+            "PredictColumns": {"summary": _SUMMARY, "value": columns_example(route)} if by_instances else None,
             "Predictions": None,
         },
     }
@@ -82,6 +80,22 @@ def handler_components(route: Route) -> dict[str, dict[str, Any]]:
 def body_example(route: Route) -> dict[str, Any]:
     """A body of the Open Inference Protocol."""
     return {"inputs": [WHOLE if reads_bodies(route) else NUMBERS]}
+
+
+def _answered(title: str, key: str) -> dict[str, Any]:
+    description = "The JSON that the handler answers."
+    return {
+        "title": title,
+        "description": description,
+        "type": "object",
+        "required": [key],
+        "properties": {key: True},
+    }
+
+
+def columns_example(route: Route) -> dict[str, Any]:
+    """A body of TF Serving's column form."""
+    return {"inputs": PLACEHOLDER if route.policy.wire is Wire.RAW else NUMBERS["data"]}
 
 
 def instances_example(route: Route) -> dict[str, Any]:

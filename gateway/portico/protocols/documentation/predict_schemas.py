@@ -36,10 +36,7 @@ def predictions_request(signature: Signature) -> Schema:
     """What `/predictions` of TorchServe's API takes for a model with tensors: either form, or the columns alone."""
     rows, columns = rows_request(DEFAULT_SIGNATURE, signature), columns_request(DEFAULT_SIGNATURE, signature)
     wholes = [
-        {name: part for name, part in whole.items() if name != "not"}
-        | {"properties": {name: part for name, part in whole["properties"].items() if name != "signature_name"}}
-        for whole in (rows, columns)
-        if whole is not None
+        {name: part for name, part in whole.items() if name != "not"} for whole in (rows, columns) if whole is not None
     ]
     return {"anyOf": [columns["properties"]["inputs"] | {"title": "Columns alone"}, *wholes]}
 
