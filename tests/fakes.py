@@ -138,6 +138,8 @@ class FakeCache:
                 return ours
             waited = True
             await theirs.ended.wait()
+            if theirs.declined:
+                return FakeLease(self, key)
             if theirs.error is not None:
                 raise theirs.error
 
@@ -153,6 +155,7 @@ class FakeLease:
         self._cache, self._key = cache, key
         self.ended = asyncio.Event()
         self.error: PorticoError | None = None
+        self.declined = False
 
     def fulfil(self, entry: Entry) -> None:
         self._cache.put(self._key, entry)
@@ -160,6 +163,10 @@ class FakeLease:
 
     def fail(self, error: PorticoError) -> None:
         self.error = error if stored.dump_error(error) else None
+        self.release()
+
+    def decline(self) -> None:
+        self.declined = True
         self.release()
 
     def release(self) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
-from portico.backplane import BackplaneUnavailable, cancelled
-from portico.redis_connection import TIMEOUT, Client
+from portico.backplane import BackplaneUnavailable
+from portico.redis_connection import TIMEOUT, Client, cancelled
 from portico.routing import LiveRoutes
 
 HASH = "portico:gateways"

@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from portico.codecs.snapshot import UnreadableSnapshot, dump, load
-from portico.redis_connection import Client
+from portico.redis_connection import Client, cancelled
 from portico.routing import RouteTable
 
 STREAM = "portico:routes"
@@ -31,12 +31,6 @@ _log = logging.getLogger(__name__)
 
 class BackplaneUnavailable(Exception):
     """Redis cannot be reached."""
-
-
-def cancelled() -> bool:
-    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class Backplane:

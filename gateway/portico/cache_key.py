@@ -53,6 +53,7 @@ def canonical(route: Route, request: InferenceRequest, varied: tuple[str, ...] =
         request.url_path,
         wire,
         str(len(varied)),
+        *(route.policy.cache_vary if varied else ()),
         *varied,
         str(len(outputs)),
         *outputs,

@@ -49,7 +49,7 @@ class Flights(Generic[T]):
         if not flight.task.done():
             raise DeadlineExceeded(_LATE)
         if flight.task.cancelled():
-            raise Unavailable("The gateway is stopping; send the request again.")
+            raise Unavailable("The call that this request shared was ended, as when a gateway stops. Send it again.")
         return flight.task.result(), began
 
     def _depart(self, key: Hashable, work: Coroutine[Any, Any, T]) -> _Flight[T]:

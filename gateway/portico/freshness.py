@@ -95,7 +95,7 @@ class Entry:
 
     @classmethod
     def of(cls, digest: bytes, response: InferenceResponse, lifetime: float) -> "Entry":
-        """The answer to the request of this digest, from now on."""
+        """The answer to the request of this digest, from now on. Raises InferenceFailed if it cannot be read."""
         return cls(response, Stamp(time(), lifetime, _tag(digest, response)))
 
 
@@ -109,9 +109,6 @@ def matches(etag: str, if_none_match: str) -> bool:
 def _tag(digest: bytes, response: InferenceResponse) -> bytes:
     """The same for the same answer to the same question, whoever computes it."""
     tag = blake2b(digest, digest_size=TAG_BYTES)
-    if response.native:
-        tag.update(response.native)
-        return tag.digest()
     for output in response.outputs:
         tag.update(repr((output.name, output.datatype, output.shape, len(output.data))).encode())
         tag.update(output.data)

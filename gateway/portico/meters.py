@@ -2,6 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from portico.errors import PorticoError
 from portico.freshness import CacheStatus
 
 errors = Counter("portico_cache_errors", "What went wrong with Redis; no request fails of it.", ["kind"])
@@ -24,6 +25,10 @@ _RESULTS = {status: status.value.lower() for status in CacheStatus} | {CacheStat
 _FROM_MEMORY = "hit_memory"
 
 
+_failures = Counter("portico_request_errors", "Calls of a model that ended in an error.", ["model", "error"])
+_stored = Counter("portico_cache_stored_bytes", "Bytes of answers that were stored.", ["model"])
+
+
 class PrometheusMeter:
     """Implements `ports.Meter`. Label look-ups take longer than counting, so that each is done once."""
 
@@ -38,6 +43,12 @@ class PrometheusMeter:
             meters = self._known[model, status] = _answers.labels(model, result), _seconds.labels(model, result)
         meters[0].inc()
         meters[1].observe(seconds)
+
+    def failed(self, model: str, error: PorticoError) -> None:
+        _failures.labels(model, type(error).__name__).inc()
+
+    def kept(self, model: str, size: int) -> None:
+        _stored.labels(model).inc(size)
 
     def remembered(self, model: str) -> None:
         counter = self._remembered.get(model)

@@ -50,7 +50,11 @@ class Lease(Protocol):
         ...
 
     def release(self) -> None:
-        """There is nothing to share: one of those who wait may ask the model."""
+        """Nobody asks the model any more: one of those who wait may."""
+        ...
+
+    def decline(self) -> None:
+        """The answer is none to be shared: each of those who wait has to ask for itself."""
         ...
 
 
@@ -72,6 +76,8 @@ class ResponseCache(Protocol):
     async def get_or_lease(self, key: CacheKey) -> Found | Lease:
         """What is kept, or else the lease to ask the model. While another gateway has that, this waits.
 
+        One gateway asks for a key again only when what it was told last has come to its end.
+
         Raises the PorticoError that the other one ran into.
         """
         ...
@@ -88,9 +94,23 @@ class Meter(Protocol):
         """A call of a model was answered, by the cache or by the model server, in so many seconds."""
         ...
 
+    def failed(self, model: str, error: PorticoError) -> None:
+        """A call of a model ended in an error."""
+        ...
+
+    def kept(self, model: str, size: int) -> None:
+        """An answer of so many bytes was stored."""
+        ...
+
 
 class NoMeter:
     """Implements `Meter`: counts nothing."""
 
     def answered(self, model: str, status: CacheStatus, seconds: float) -> None:
+        pass
+
+    def failed(self, model: str, error: PorticoError) -> None:
+        pass
+
+    def kept(self, model: str, size: int) -> None:
         pass

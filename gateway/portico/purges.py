@@ -10,8 +10,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from portico.backplane import BLOCK, FIRST_BACKOFF, LAST_BACKOFF, BackplaneUnavailable, cancelled
-from portico.redis_connection import Client
+from portico.backplane import BLOCK, FIRST_BACKOFF, LAST_BACKOFF, BackplaneUnavailable
+from portico.redis_connection import Client, cancelled
 
 STREAM = "portico:purges"
 KEPT = 1000

@@ -28,6 +28,12 @@ Client: TypeAlias = Redis | RedisCluster
 """They take the same commands; all keys of one command have to lie in one slot of a cluster."""
 
 
+def cancelled() -> bool:
+    """Whether this task has been cancelled; on Python 3.11, redis-py can swallow that while it sends (`wait_for`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @asynccontextmanager
 async def open_redis(
     access: RedisAccess, timeout: float = TIMEOUT, max_connections: int = CONNECTIONS

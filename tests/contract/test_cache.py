@@ -5,9 +5,10 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from redis.asyncio import Redis
@@ -313,7 +314,8 @@ async def test_a_crowd(redis_server: RedisServer) -> None:
     async with redis_case(redis_server) as case:
         cache = await case.open(PATIENT)
         await comes(cache, 1)
-        assert await asyncio.gather(*(cache.get(key(1)) for _ in range(500))) == [await cache.get(key(1))] * 500
+        found = await asyncio.gather(*(cache.get(key(1)) for _ in range(500)))
+    assert {said(entry) for entry in found} == {answer(1).response}
 
 
 async def test_a_crowd_in_a_hurry(redis_server: RedisServer) -> None:
@@ -329,10 +331,10 @@ async def test_a_crowd_in_a_hurry(redis_server: RedisServer) -> None:
 
 async def test_only_one_asks_the_model(case: Case) -> None:
     """Of those that want an answer that nobody has, one in one gateway gets the lease; all others wait for it."""
-    gateways = [await case.open(PATIENT), await case.open(PATIENT)]
+    gateways = [await case.open(PATIENT) for _ in range(5)]
     await ready(gateways)
     lease = await leased(gateways[0], 1)
-    waiting = [asyncio.create_task(gateway.get_or_lease(key(1))) for gateway in gateways * 2]
+    waiting = [asyncio.create_task(gateway.get_or_lease(key(1))) for gateway in gateways[1:]]
     await asyncio.sleep(LEASE * 2)
     assert not any(task.done() for task in waiting), "the lease is renewed"
     lease.fulfil(answer(1))
@@ -361,10 +363,10 @@ async def test_an_error_is_told_to_those_who_wait(case: Case) -> None:
 
 async def test_a_lease_that_is_given_back(case: Case) -> None:
     """One of those who wait gets it, and with it the duty to ask the model."""
-    gateways = [await case.open(PATIENT), await case.open(PATIENT)]
+    gateways = [await case.open(PATIENT) for _ in range(3)]
     await ready(gateways)
     lease = await leased(gateways[0], 1)
-    waiting = [asyncio.create_task(gateways[1].get_or_lease(key(1))) for _ in range(2)]
+    waiting = [asyncio.create_task(gateway.get_or_lease(key(1))) for gateway in gateways[1:]]
     await asyncio.sleep(LEASE / 3)
     lease.release()
     done, (other,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -383,6 +385,20 @@ async def test_an_error_that_is_nobody_else_s(case: Case) -> None:
     await asyncio.sleep(LEASE / 3)
     lease.fail(PorticoError("nobody knows what this is"))
     assert not isinstance(await waiting, Found)
+
+
+async def test_an_answer_that_is_none_to_share(case: Case) -> None:
+    """All who wait for it ask for themselves, at the same time and not one after the other; so does who comes next."""
+    gateways = [await case.open(PATIENT) for _ in range(4)]
+    await ready(gateways)
+    lease = await leased(gateways[0], 1)
+    waiting = [asyncio.create_task(gateway.get_or_lease(key(1))) for gateway in gateways[1:]]
+    await asyncio.sleep(LEASE / 3)
+    lease.decline()
+    async with asyncio.timeout(PATIENCE):
+        found = await asyncio.gather(*waiting)
+    assert not any(isinstance(each, Found) for each in found)
+    assert await leased(gateways[0], 1)
 
 
 async def test_keys_have_leases_of_their_own(case: Case) -> None:
@@ -409,6 +425,39 @@ async def test_a_gateway_that_dies(redis_server: RedisServer) -> None:
                 await asyncio.sleep(0.01)
         heir.fulfil(answer(1))
         await holds(dead, 1, answer(1))
+
+
+async def test_a_lease_that_nobody_knows_of(redis_server: RedisServer) -> None:
+    """A client left while Redis granted it, or its answer came too late: the next request of that gateway gets it."""
+    async with redis_case(redis_server) as case:
+        cache = await case.open(QUICK)
+        await ready([cache])
+        redis_server.hang()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUICK / 2):
+                await cache.get_or_lease(key(1))
+        late = await cache.get_or_lease(key(2))
+        redis_server.go_on()
+        await comes(cache, 100)
+        assert not isinstance(late, Found)
+        began = monotonic()
+        for number in (1, 2):
+            await leased(cache, number)
+        assert monotonic() - began < LEASE, "nobody waits for a lease to end that nobody has"
+
+
+async def test_an_answer_that_cannot_be_written(redis_server: RedisServer) -> None:
+    """Its lease ends all the same, for those who wait in other gateways."""
+    async with redis_case(redis_server) as case:
+        leader, other = await case.open(PATIENT), await case.open(PATIENT)
+        await ready([leader, other])
+        lease = await leased(leader, 1)
+        assert isinstance(leader, RedisCache)
+        leader._bytes = 1 << 40
+        lease.fulfil(answer(1))
+        leader._bytes = 0
+        async with asyncio.timeout(LEASE / 2):
+            assert not isinstance(await other.get_or_lease(key(1)), Found)
 
 
 async def test_a_redis_that_is_full(redis_server: RedisServer) -> None:

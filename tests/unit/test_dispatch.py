@@ -151,6 +151,72 @@ async def test_tenants(dispatcher: Dispatcher, tf_serving: FakeBackend) -> None:
     assert (statuses, len(tf_serving.calls)) == (["MISS", "MISS", "HIT", "MISS"], 3)
 
 
+async def test_tenants_when_the_header_changes(dispatcher: Dispatcher) -> None:
+    """A value of the one header is not taken for the same value of another that the policy names later."""
+    callers = {name: Saying("", {name.encode(): "alice"}) for name in ("x-tenant", "x-user")}
+    for name, caller in callers.items():
+        route = replace(IRIS, policy=CallPolicy(cache_vary=(name,)))
+        assert (await dispatcher.infer(route, REQUEST, soon(), caller)).cache is CacheStatus.MISS
+
+
+class Counts:
+    """Implements `ports.Meter`."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def answered(self, model: str, status: CacheStatus, seconds: float) -> None:
+        self.seen.append((model, status.value))
+
+    def failed(self, model: str, error: Exception) -> None:
+        self.seen.append((model, type(error).__name__))
+
+    def kept(self, model: str, size: int) -> None:
+        self.seen.append((model, f"{size} B"))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_is_counted(torchserve: FakeBackend, cache: FakeCache, streamed: bool) -> None:
+    """Each answer once, also if nobody takes more than its first piece; each error; each answer that is kept."""
+    meter = Counts()
+    dispatcher = Dispatcher(LiveRoutes(), {Server.TORCHSERVE: torchserve}, cache, meter=meter)
+
+    async def ask(caller: Saying | None = None) -> None:
+        if streamed:
+            answers = dispatcher.stream(DIGITS, REQUEST, soon(), caller)
+            await anext(answers)
+            await answers.aclose()
+        else:
+            await dispatcher.infer(DIGITS, REQUEST, soon(), caller)
+
+    for caller in (Saying("no-store"), None, None):
+        await ask(caller)
+    torchserve.servables["digits--a"] = fail
+    with pytest.raises(InferenceFailed):
+        await ask(Saying("no-store"))
+    expected = ["BYPASS", "1 B", "MISS", "HIT", "InferenceFailed"]
+    assert meter.seen == [("digits", what) for what in expected]
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("policy", [CallPolicy(stateful=True), CallPolicy(cache_vary=("x-tenant",))])
+async def test_another_policy_while_the_model_works(
+    tf_serving: FakeBackend, cache: FakeCache, policy: CallPolicy
+) -> None:
+    """What was asked under one policy is not kept under another."""
+    newer = replace(IRIS, servable="iris--b", policy=policy)
+    routes = LiveRoutes(TABLE)
+
+    def lost(request: InferenceRequest) -> InferenceResponse:
+        version = Version("1", State.READY, route=newer)
+        routes.replace(RouteTable({"iris": Model("iris", Server.TF_SERVING, "1", {"1": version})}))
+        raise ServableLost("restarted")
+
+    tf_serving.servables = {"iris--a": lost, "iris--b": answer}
+    await Dispatcher(routes, {Server.TF_SERVING: tf_serving}, cache).infer(IRIS, REQUEST, soon())
+    assert cache.entries == {}
+
+
 async def test_large_answers(dispatcher: Dispatcher, cache: FakeCache) -> None:
     """An answer larger than the policy allows is given and not kept."""
     for size, kept in ((1, 1), (0, 0)):
@@ -158,7 +224,7 @@ async def test_large_answers(dispatcher: Dispatcher, cache: FakeCache) -> None:
         found = replace(IRIS, policy=CallPolicy(cache_max_entry_bytes=size))
         if not size:
             found = replace(IRIS, fingerprint="other")
-            dispatcher._limits = Limits(max_entry_bytes=0)
+            dispatcher._sharing._limits = Limits(max_entry_bytes=0)
         answered = await dispatcher.infer(found, REQUEST, soon())
         assert (answered.cache, answered.entry is not None, len(cache.entries)) == (CacheStatus.MISS, bool(kept), kept)
 

@@ -25,9 +25,9 @@ class Gateways:
     def __init__(self) -> None:
         self.server = FakeBackend({"digits--a": lambda request: ANSWER})
         self.cache = FakeCache()
-        routes = LiveRoutes(RouteTable())
+        self.routes = LiveRoutes(RouteTable())
         backends = {Server.TORCHSERVE: self.server}
-        self.each = [Dispatcher(routes, backends, self.cache, Limits(timeout=30.0)) for _ in range(2)]
+        self.each = [Dispatcher(self.routes, backends, self.cache, Limits(timeout=30.0)) for _ in range(2)]
 
     def ask(
         self, count: int, gateway: int = 0, route: Route = MODEL, seconds: float = 60.0
@@ -194,6 +194,80 @@ async def test_pieces_that_nobody_takes(gateways: Gateways) -> None:
         while not gateways.server.cancelled:
             await asyncio.sleep(0.001)
     assert gateways.cache.leases == {}
+
+
+async def test_pieces_that_only_those_leave_who_could_take_them(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that wants the whole waits for the same model: it asks for itself, and the pieces are given up."""
+    monkeypatch.setattr("portico.sharing.UNTAKEN", 0.05)
+    gateways.server.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
+    gateways.server.hang()
+    streams = gateways.stream(1)
+    await gateways.asked(1)
+    (call,) = gateways.ask(1)
+    await asyncio.sleep(0.02)
+    streams[0].cancel()
+    gateways.server.go_on()
+    assert (await call).response.outputs[0].data[4:] == b"onetwo"
+    async with asyncio.timeout(20):
+        while asyncio.all_tasks() != {asyncio.current_task()}:
+            await asyncio.sleep(0.01)
+    assert gateways.routes.leftover() == frozenset()
+
+
+async def test_pieces_are_not_waited_for_twice(gateways: Gateways) -> None:
+    """Of a model that was seen to answer in pieces, each call is a call at once, whatever is under way."""
+    gateways.server.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
+    await asyncio.gather(*gateways.stream(1))
+    gateways.server.hang()
+    tasks = [*gateways.stream(2), *gateways.ask(2)]
+    await gateways.asked(5)
+    gateways.server.go_on()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_failure_that_nobody_foresaw(gateways: Gateways) -> None:
+    """It is raised to all who wait, at once, for streams as for calls; the key is free again."""
+
+    def fail(request: InferenceRequest) -> InferenceResponse:
+        raise ValueError("a bug")
+
+    gateways.server.servables["digits--a"] = fail
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*gateways.ask(2), *gateways.stream(2), return_exceptions=True)
+    assert [str(error) for error in found] == ["a bug"] * 4
+    assert gateways.cache.leases == {}
+
+
+async def test_kept_answers_that_are_too_old(gateways: Gateways) -> None:
+    """Those who find the same one too old share one call for a newer."""
+    (first,) = await asyncio.gather(*gateways.ask(1))
+    assert first.entry is not None
+    (digest,) = gateways.cache.entries
+    gateways.cache.entries[digest] = replace(
+        first.entry, stamp=replace(first.entry.stamp, stored_at=first.entry.stamp.stored_at - 60)
+    )
+    gateways.server.hang()
+    deadline = monotonic() + 60
+    young = Saying("max-age=5")
+    tasks = [asyncio.create_task(gateways.each[0].infer(MODEL, REQUEST, deadline, young)) for _ in range(10)]
+    await gateways.asked(2)
+    gateways.server.go_on()
+    assert counted(await asyncio.gather(*tasks)) == {"COALESCED": 9, "MISS": 1}
+    assert len(gateways.server.calls) == 2
+
+
+async def test_a_shorter_ttl_holds_at_once(gateways: Gateways) -> None:
+    """Also for what was kept under a longer one."""
+    (first,) = await asyncio.gather(*gateways.ask(1))
+    assert first.entry is not None
+    (digest,) = gateways.cache.entries
+    gateways.cache.entries[digest] = replace(
+        first.entry, stamp=replace(first.entry.stamp, stored_at=first.entry.stamp.stored_at - 60)
+    )
+    assert (await gateways.ask(1)[0]).cache is HIT
+    assert (await gateways.ask(1, route=replace(MODEL, policy=CallPolicy(cache_ttl=30)))[0]).cache is MISS
 
 
 async def test_closing(gateways: Gateways) -> None:

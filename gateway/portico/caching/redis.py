@@ -22,6 +22,7 @@ from portico.errors import PorticoError
 from portico.freshness import Entry
 from portico.meters import errors
 from portico.ports import Found, Lease
+from portico.redis_connection import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -59,25 +60,32 @@ class RedisCache:
         self._redis = redis
         self._timeout = timeout
         self._lease = lease
+        # One leader per key and gateway, see `flights`: so a gateway never waits for a lease of its own.
+        self._token = secrets.token_hex(8)
         self._circuit = Circuit(timeout)
         self._writes: set[asyncio.Task[None]] = set()
-        self._writing = asyncio.Semaphore(WRITERS)
+        self._writing, self._ending = asyncio.Semaphore(WRITERS), asyncio.Semaphore(WRITERS)
         self._bytes = 0
+        self._refused = False
 
     async def get(self, key: CacheKey) -> Entry | None:
         value = await self._ask(lambda: self._redis.get(entry_key(key)))
         return self._read(key, value) if isinstance(value, bytes) else None
 
     async def get_or_lease(self, key: CacheKey) -> Found | Lease:
-        token, pause, waited = secrets.token_hex(8), FIRST_POLL, ""
+        pause, waited = FIRST_POLL, ""
         while True:
-            found = await self._ask(lambda: self._eval(scripts.FIND, key, token, _ms(self._lease), waited))  # noqa: B023
+            try:
+                found = await self._ask(lambda: self._eval(scripts.FIND, key, self._token, _ms(self._lease), waited))  # noqa: B023
+            except BaseException:
+                self.end(key)  # it may have been granted all the same
+                raise
             match found:
                 case [b"entry", bytes(value)]:
                     entry = self._read(key, value)
                     return Found(entry, bool(waited)) if entry is not None else _NoLease(self, key)
                 case [b"ours"]:
-                    return _RedisLease(self, key, token)
+                    return _RedisLease(self, key)
                 case [b"theirs"]:
                     waited = "waited"
                     await asyncio.sleep(pause)
@@ -86,29 +94,33 @@ class RedisCache:
                     if (error := stored.load_error(said)) is not None:
                         raise error
                     return _NoLease(self, key)
+                case None if waited and not self._circuit.is_open:
+                    await asyncio.sleep(pause)  # one look of many was not answered in time
                 case _:
+                    self.end(key)
                     return _NoLease(self, key)
 
     def put(self, key: CacheKey, entry: Entry) -> None:
         self._write(lambda: self._set(key, entry), entry.response.size)
 
-    def fulfil(self, key: CacheKey, token: str, entry: Entry) -> None:
+    def fulfil(self, key: CacheKey, entry: Entry) -> None:
         """Keeps an entry and ends the lease."""
 
         async def write() -> None:
-            kept = await self._eval(scripts.FULFIL, key, token, stored.dump(entry), _ms(_lifetime(entry)))
+            kept = await self._eval(scripts.FULFIL, key, self._token, stored.dump(entry), _ms(_lifetime(entry)))
             if kept != b"OK":
                 errors.labels("full").inc()
 
-        self._write(write, entry.response.size)
+        if not self._write(write, entry.response.size):
+            self.end(key)
 
-    def end(self, key: CacheKey, token: str, error: bytes = b"") -> None:
+    def end(self, key: CacheKey, told: bytes = b"") -> None:
         """Ends the lease without an entry."""
-        self._write(lambda: self._eval(scripts.END, key, token, error, _ms(ERROR_TOLD)))
+        self._write(lambda: self._eval(scripts.END, key, self._token, told, _ms(ERROR_TOLD)), of_lease=True)
 
-    def renew(self, key: CacheKey, token: str) -> None:
+    def renew(self, key: CacheKey) -> None:
         """The lease goes on."""
-        self._write(lambda: self._eval(scripts.RENEW, key, token, _ms(self._lease)))
+        self._write(lambda: self._eval(scripts.RENEW, key, self._token, _ms(self._lease)), of_lease=True)
 
     @property
     def renew_after(self) -> float:
@@ -150,22 +162,32 @@ class RedisCache:
             self._circuit.failed(monotonic())
             return None
         except RedisError as error:  # it answers, and that is what the circuit is about
-            log.warning("Redis refuses to be a cache: %s", error)
+            log.log(logging.DEBUG if self._refused else logging.WARNING, "Redis refuses to be a cache: %s", error)
+            self._refused = True
             errors.labels("refused").inc()
             self._circuit.succeeded(monotonic())
             return None
         except asyncio.CancelledError:
             self._circuit.gave_up()
             raise
+        except Exception:
+            log.exception("the cache is left out")
+            self._circuit.failed(monotonic())
+            return None
         self._circuit.succeeded(monotonic())
+        if cancelled():  # on Python 3.11, redis-py can swallow that
+            raise asyncio.CancelledError
         return answer
 
-    def _write(self, command: Callable[[], Awaitable[Any]], size: int = 0) -> None:
-        """Goes on beside the request. Nothing is written while Redis fails, or is too slow for what there is."""
-        if self._circuit.is_open or len(self._writes) >= MAX_WRITES or self._bytes + size > MAX_BYTES:
-            return
+    def _write(self, command: Callable[[], Awaitable[Any]], size: int = 0, *, of_lease: bool = False) -> bool:
+        """Goes on beside the request. Nothing is written while Redis fails, or is too slow for what there is; what ends
+        a lease or renews it, which others wait for, does not stand behind entries. Whether it goes on.
+        """
+        most = MAX_WRITES * (2 if of_lease else 1)
+        if self._circuit.is_open or len(self._writes) >= most or (size and self._bytes + size > MAX_BYTES):
+            return False
         self._bytes += size
-        task = asyncio.create_task(self._written(command))
+        task = asyncio.create_task(self._written(command, self._ending if of_lease else self._writing))
         self._writes.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -173,10 +195,11 @@ class RedisCache:
             self._bytes -= size
 
         task.add_done_callback(done)
+        return True
 
-    async def _written(self, command: Callable[[], Awaitable[Any]]) -> None:
+    async def _written(self, command: Callable[[], Awaitable[Any]], line: asyncio.Semaphore) -> None:
         try:
-            async with self._writing, asyncio.timeout(self._timeout):
+            async with line, asyncio.timeout(self._timeout):
                 await command()
         except (RedisError, OSError, TimeoutError, PorticoError) as error:
             errors.labels("not_written").inc()
@@ -188,24 +211,29 @@ class RedisCache:
 class _RedisLease:
     """Implements `ports.Lease`: it is renewed until it is ended."""
 
-    def __init__(self, cache: RedisCache, key: CacheKey, token: str) -> None:
-        self._cache, self._key, self._token = cache, key, token
+    def __init__(self, cache: RedisCache, key: CacheKey) -> None:
+        self._cache, self._key = cache, key
         self._timer = asyncio.get_running_loop().call_later(cache.renew_after, self._renew)
 
     def fulfil(self, entry: Entry) -> None:
         self._timer.cancel()
-        self._cache.fulfil(self._key, self._token, entry)
+        self._cache.fulfil(self._key, entry)
 
     def fail(self, error: PorticoError) -> None:
         self._timer.cancel()
-        self._cache.end(self._key, self._token, stored.dump_error(error) or b"")
+        said = stored.dump_error(error)
+        self._cache.end(self._key, scripts.ERROR + said if said else b"")
 
     def release(self) -> None:
         self._timer.cancel()
-        self._cache.end(self._key, self._token)
+        self._cache.end(self._key)
+
+    def decline(self) -> None:
+        self._timer.cancel()
+        self._cache.end(self._key, scripts.NOTHING)
 
     def _renew(self) -> None:
-        self._cache.renew(self._key, self._token)
+        self._cache.renew(self._key)
         self._timer = asyncio.get_running_loop().call_later(self._cache.renew_after, self._renew)
 
 
@@ -222,6 +250,9 @@ class _NoLease:
         pass
 
     def release(self) -> None:
+        pass
+
+    def decline(self) -> None:
         pass
 
 

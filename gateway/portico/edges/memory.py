@@ -11,7 +11,7 @@ from typing import NamedTuple
 from portico.dispatch import Answer
 from portico.edges.asgi import Headers
 from portico.edges.cache_headers import CACHE_CONTROL, IF_NONE_MATCH
-from portico.freshness import Stamp
+from portico.freshness import CacheStatus, Stamp
 from portico.meters import MemoryMeter
 from portico.routing import LiveRoutes, Model, RouteTable
 
@@ -77,6 +77,8 @@ class Memory:
 
     def recall(self, question: Question, headers: Headers) -> Remembered | None:
         """The answer to the same question with the same headers, if it is still good."""
+        if len(question.body) > MAX_ENTRY:  # which takes long to hash
+            return None
         variants = self._known.get(question)
         if variants is None:
             return None
@@ -102,17 +104,22 @@ class Memory:
     ) -> None:
         """Keeps an encoded answer (headers, body) if it is an entry of the cache. `read` are the headers that count."""
         entry, model = answer.entry, moment.table.models.get(answer.route.model)
-        size = len(question.line) + len(question.body) + len(encoded[1]) + OVERHEAD
-        if entry is None or model is None or moment.purges != self._purges or size > min(MAX_ENTRY, self._max_bytes):
+        if entry is None or model is None or moment.purges != self._purges:
             return
         if any(name in (CACHE_CONTROL, IF_NONE_MATCH) for name, _ in headers):
+            if answer.cache is not CacheStatus.HIT:  # it takes the place of the one that the client did not want
+                self._forget(question)
             return
         names = frozenset((*read, CACHE_CONTROL, IF_NONE_MATCH))
+        which = _counting(headers, names)
+        size = len(question.line) + len(question.body) + len(encoded[1]) + OVERHEAD + _bytes_of(which)
+        if size > min(MAX_ENTRY, self._max_bytes):
+            return
         variants = self._known.get(question)
         if variants is None or variants.names != names or len(variants.by_headers) >= MOST_VARIANTS:
             self._forget(question)
             variants = self._known[question] = _Variants(names, {})
-        which = _counting(headers, names)
+        self._known.move_to_end(question)
         self._drop_one(variants, which)
         variants.by_headers[which] = Remembered(model, entry.stamp, *encoded, size)
         self._grow(1, size)
@@ -151,3 +158,7 @@ class Memory:
 
 def _counting(headers: Headers, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name, value) for name, value in headers if name in names)
+
+
+def _bytes_of(headers: tuple[tuple[bytes, bytes], ...]) -> int:
+    return sum(len(name) + len(value) for name, value in headers)

@@ -172,6 +172,15 @@ def test_those_asked_for_last_stay() -> None:
     assert 0 < case.meter.bytes <= 3 * (OVERHEAD + 50)
 
 
+def test_headers_take_room() -> None:
+    """As much as they are long: a client cannot fill a gateway with them."""
+    case = Case(size=1 << 20)
+    for number in range(100):
+        case.remember(b"%d" % number, [(b"x", bytes(50_000))], {b"x"})
+    assert 1 < case.meter.entries < 21
+    assert case.meter.bytes <= 1 << 20
+
+
 def test_what_is_not_worth_remembering(case: Case) -> None:
     """Neither what is no entry of the cache, nor what is too large, nor anything in a memory of no size."""
     case.remember(bytes(MAX_ENTRY))
