@@ -196,9 +196,7 @@ async def test_pieces_that_nobody_takes(gateways: Gateways) -> None:
     assert gateways.cache.leases == {}
 
 
-async def test_pieces_that_only_those_leave_who_could_take_them(
-    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pieces_whose_takers_leave(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that wants the whole waits for the same model: it asks for itself, and the pieces are given up."""
     monkeypatch.setattr("portico.sharing.UNTAKEN", 0.05)
     gateways.server.servables["digits--a"] = lambda request: in_pieces(b"one", b"two")
