@@ -70,7 +70,7 @@ class CacheEntries:
                 for key, size in zip(keys, await self._each("STRLEN", keys), strict=True):
                     amount = models[key[len(NAMESPACE) :].split(b":", 1)[0].decode(errors="replace")]
                     amount.entries += 1
-                    amount.bytes += size
+                    amount.bytes += size if isinstance(size, int) else 0  # somebody else put it there
                 if monotonic() > until:
                     complete = False
                     break
@@ -84,7 +84,10 @@ class CacheEntries:
         removed = 0
         try:
             async for keys in self._pages(pattern):
-                removed += sum(await self._each("UNLINK", keys))
+                for answer in await self._each("UNLINK", keys):
+                    if isinstance(answer, Exception):
+                        raise answer
+                    removed += answer
         except FAILURES as error:
             raise BackplaneUnavailable(
                 f"Redis failed after {removed} entries were removed, purge again: {error}"
@@ -103,12 +106,12 @@ class CacheEntries:
                 first = False
                 yield keys
 
-    async def _each(self, command: str, keys: list[bytes]) -> list[int]:
-        """One command for each key, in one message: in a cluster, each key has its own node."""
+    async def _each(self, command: str, keys: list[bytes]) -> list[int | Exception]:
+        """One command for each key, in one message: in a cluster, each key has its own node. Gives each answer."""
         pipeline = self._redis.pipeline(transaction=False)
         for key in keys:
             pipeline.execute_command(command, key)
-        answers: list[int] = await pipeline.execute() if keys else []
+        answers: list[int | Exception] = await pipeline.execute(raise_on_error=False) if keys else []
         return answers
 
     async def _memory(self) -> Memory:

@@ -146,6 +146,14 @@ async def test_entries_are_counted_by_model(client: Client, raw: Redis) -> None:
     assert stats.memory.evicted == 0
 
 
+async def test_what_is_no_entry_is_counted_too(client: Client, raw: Redis) -> None:
+    """A key of another type among the entries is one that a purge removes, and no reason to count nothing."""
+    await fill(raw, "iris", 2)
+    await raw.lpush("portico:cache:iris:{list}", b"x")
+    assert (await CacheEntries(client).stats()).models == {"iris": Amount(3, 20)}
+    assert await CacheEntries(client).purge("iris") == 3
+
+
 async def test_counting_is_bounded(client: Client, raw: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting that takes too long ends with what it has."""
     await fill(raw, "iris", 100)

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from portico.cache_entries import NAMESPACE
 from portico.cache_key import CacheKey
 from portico.caching import scripts
 from portico.caching.circuit import Circuit
@@ -26,7 +27,7 @@ from portico.redis_connection import cancelled
 
 log = logging.getLogger(__name__)
 
-ENTRIES, LEASES = "portico:cache", "portico:lease"
+LEASES = "portico:lease:"
 MAX_WRITES = 1024
 """Writes on their way to Redis at a time; more are left out."""
 MAX_BYTES = 64 << 20
@@ -45,11 +46,11 @@ JITTER = 0.1
 
 def entry_key(key: CacheKey) -> str:
     """Where an entry lies. The braces put it into one slot of a cluster with its lease."""
-    return f"{ENTRIES}:{key.model}:{{{key.digest.hex()}}}"
+    return f"{NAMESPACE}{key.model}:{{{key.digest.hex()}}}"
 
 
 def lease_key(key: CacheKey) -> str:
-    return f"{LEASES}:{{{key.digest.hex()}}}"
+    return f"{LEASES}{{{key.digest.hex()}}}"
 
 
 class RedisCache:
