@@ -14,8 +14,13 @@ def cache_headers(status: CacheStatus, stamp: Stamp | None) -> Headers:
     if stamp is not None:
         headers.append((b"etag", stamp.etag.encode()))
         if status is CacheStatus.HIT:
-            headers.append((b"age", str(stamp.age(time())).encode()))
+            headers.append(age(stamp))
     return headers
+
+
+def age(stamp: Stamp) -> tuple[bytes, bytes]:
+    """`age` of a kept answer, in seconds."""
+    return b"age", str(stamp.age(time())).encode()
 
 
 def is_known(stamp: Stamp | None, if_none_match: str) -> bool:

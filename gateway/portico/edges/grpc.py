@@ -14,7 +14,7 @@ from time import monotonic
 
 from portico.dispatch import Answer
 from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
-from portico.edges.cache_headers import cache_headers
+from portico.edges.cache_headers import age, cache_headers
 from portico.edges.framing import (
     ACCEPTED_ENCODINGS,
     PREFIX,
@@ -29,7 +29,6 @@ from portico.edges.incoming import Incoming
 from portico.edges.memory import Memory, Question
 from portico.edges.status import GrpcCode, grpc_code
 from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
-from portico.freshness import CacheStatus
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +150,7 @@ class GrpcEdge:
     async def _answer(self, unary: UnaryHandler, body: bytes, encoding: bytes, call: Call, reply: "_Reply") -> None:
         question, moment = Question(call.method, body), self._memory.moment()
         if (known := self._memory.recall(question, call.headers)) is not None:
-            reply.tell(cache_headers(CacheStatus.HIT, known.stamp))
+            reply.tell([*known.headers, age(known.stamp)])
             return await reply.unary(known.body)
         answered = await unary(unframe(body, encoding, self._max_bytes), call)
         if call.answer is not None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from portico.dispatch import Answer
 from portico.edges.asgi import Headers
-from portico.edges.cache_headers import CACHE_CONTROL, IF_NONE_MATCH
+from portico.edges.cache_headers import CACHE_CONTROL, IF_NONE_MATCH, cache_headers
 from portico.freshness import CacheStatus, Stamp
 from portico.meters import MemoryMeter
 from portico.routing import LiveRoutes, Model, RouteTable
@@ -39,7 +39,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """An encoded answer with status 200. `headers` are its own, without what is said of the cache."""
+    """An encoded answer with status 200. `headers` are all but its age."""
 
     model: Model
     stamp: Stamp
@@ -121,7 +121,8 @@ class Memory:
             variants = self._known[question] = _Variants(names, {})
         self._known.move_to_end(question)
         self._drop_one(variants, which)
-        variants.by_headers[which] = Remembered(model, entry.stamp, *encoded, size)
+        told = cache_headers(CacheStatus.HIT, entry.stamp)[:-1]
+        variants.by_headers[which] = Remembered(model, entry.stamp, [*encoded[0], *told], encoded[1], size)
         self._grow(1, size)
         while self._bytes > self._max_bytes:
             self._forget(next(iter(self._known)))

@@ -15,12 +15,11 @@ from urllib.parse import unquote
 
 from portico.dispatch import Answer
 from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
-from portico.edges.cache_headers import IF_NONE_MATCH, cache_headers, is_known
+from portico.edges.cache_headers import IF_NONE_MATCH, age, cache_headers, is_known
 from portico.edges.compression import inflate, inflates
 from portico.edges.memory import Memory, Moment, Question
 from portico.edges.status import http_status
 from portico.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico.freshness import CacheStatus
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +123,9 @@ class RestEdge:
     async def _serve(
         self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        path = {name: unquote(value or "") for name, value in match.groupdict().items()}
-        query = scope["query_string"].decode("latin-1")
-        request = Request(scope["method"], path, scope["headers"], b"", monotonic() + self._timeout, query)
+        only_headers = scope["method"] == "HEAD"
         try:
-            line = f"{request.method} {match.string}?{query}"
-            response = await self._answer(endpoint, request, line, receive, send)
+            response = await self._answer(endpoint, match, scope, receive, send)
         except ClientGone:
             return
         except BrokenOff:
@@ -141,26 +137,32 @@ class RestEdge:
             log.exception("unexpected failure in %s %s", scope["method"], scope["path"])
             response = Response(endpoint.render(500, "Portico failed on this request; its log says why."), 500)
         if response is not None:
-            await self._respond(send, response, request.method == "HEAD")
+            await self._respond(send, response, only_headers)
 
     async def _answer(
-        self, endpoint: Endpoint, request: Request, line: str, receive: Receive, send: Send
+        self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> Response | None:
-        """The answer, if it is not sent yet: one that comes in pieces is. `line` is what was asked for, and how."""
-        begun = False
+        """The answer, if it is not sent yet: one that is remembered is, and one that comes in pieces."""
+        begun, method, query = False, scope["method"], scope["query_string"].decode("latin-1")
+        deadline = monotonic() + self._timeout
         try:
             async with asyncio.timeout(self._timeout):
                 body = await read_body(receive, self._max_bytes)
-                question, moment = Question(line, body), self._memory.moment()
-                if (known := self._memory.recall(question, request.raw_headers)) is not None:
-                    return Response(known.body, headers=[*known.headers, *cache_headers(CacheStatus.HIT, known.stamp)])
+                question, moment = Question(f"{method} {match.string}?{query}", body), self._memory.moment()
+                if (known := self._memory.recall(question, scope["headers"])) is not None:
+                    begun = True
+                    headers = [*known.headers, age(known.stamp)]
+                    await self._say(send, HTTPStatus.OK, headers, known.body, method == "HEAD")
+                    return None
+                path = {name: unquote(value or "") for name, value in match.groupdict().items()}
+                request = Request(method, path, scope["headers"], b"", deadline, query)
                 request.body = self._decoded(body, request.header(b"content-encoding").lower())
                 with cancelled_with_client(receive):
                     response = self._finished(request, await endpoint.handler(request), question, moment)
                     if response.more is None:
                         return response
                     begun = True
-                    await self._pieces(send, response, response.more, request.method == "HEAD")
+                    await self._pieces(send, response, response.more, method == "HEAD")
                     return None
         except TimeoutError:
             if begun:
@@ -210,12 +212,16 @@ class RestEdge:
                 raise BrokenOff from error
 
     async def _respond(self, send: Send, response: Response, only_headers: bool = False) -> None:
-        headers = [*response.headers]
-        if response.status != HTTPStatus.NOT_MODIFIED:  # whose length would be that of the body it does not have
-            headers.append((b"content-length", str(len(response.body)).encode()))
-        # OSError is ASGI's word for a client that has gone; one that does not read is gone for us after the time of a
-        # request.
-        with suppress(OSError, TimeoutError):
+        # One that does not read is gone for us after the time of a request.
+        with suppress(ClientGone, TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await send({"type": "http.response.start", "status": response.status, "headers": headers})
-                await send({"type": "http.response.body", "body": b"" if only_headers else response.body})
+                await self._say(send, response.status, response.headers, response.body, only_headers)
+
+    async def _say(self, send: Send, status: int, headers: Headers, body: bytes, only_headers: bool) -> None:
+        if status != HTTPStatus.NOT_MODIFIED:  # whose length would be that of the body it does not have
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b"" if only_headers else body})
+        except OSError:  # ASGI's word for a client that has gone
+            raise ClientGone from None

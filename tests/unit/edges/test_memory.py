@@ -82,7 +82,8 @@ def test_the_same_bytes_get_the_same_answer(case: Case) -> None:
     assert case.memory.recall(Question("PUT /x?", b"a"), []) is None
     found = case.memory.recall(Question("POST /x?", b"a"), [])
     assert found is not None
-    assert (found.headers, found.stamp.lifetime) == ([(b"x-own", b"yes")], 60.0)
+    told = [(b"x-own", b"yes"), (b"x-cache", b"HIT"), (b"etag", found.stamp.etag.encode())]
+    assert (found.headers, found.stamp.lifetime) == (told, 60.0)
     assert case.meter.hits == ["iris", "iris"]
 
 
