@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
-from fakes import no_memory
 from portico import errors
 from portico.edges.application import Application
 from portico.edges.asgi import App
 from portico.edges.framing import decode_metadata
 from portico.edges.grpc import Call, GrpcEdge, Method
+from portico.edges.memory import Memory
 from portico.edges.pyvoy import ignore_late_answers
+from portico.meters import MemoryMeter, PrometheusMeter
+from portico.routing import LiveRoutes
 
 LIMIT = 64 << 20
 RUSSIAN = "не найдено: 100 % «модель»\nвторая строка ☃"
@@ -117,7 +119,12 @@ async def opened() -> AsyncIterator[tuple[App, App]]:
     methods += [Method(f"/test.Echo/{name}", both=converse, lasting=name == "Lasting") for name in ("Both", "Lasting")]
     methods += [Method("/test.Echo/Dwell", both=dwell, lasting=True)]
     ignore_late_answers()
-    yield GrpcEdge(methods, no_memory(), LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
+    yield (
+        GrpcEdge(
+            methods, Memory(LiveRoutes(), 0, MemoryMeter(PrometheusMeter())), LIMIT, float(os.environ["ECHO_TIMEOUT"])
+        ),
+        nothing,
+    )
 
 
 app = Application(opened)

@@ -41,6 +41,8 @@ def test_model_removed_and_added_again_is_served_again(reloadable: StandIn, half
         reloadable.reload(model_config("again", base))
         assert reloadable.half(1, spec("again")) == (2.5, 1)
         reloadable.reload()
+        # As with TF Serving, whose monitor takes the end of the old one for that of the new one (server_core.cc).
+        reloadable.wait_for_states("again", {1: "END"})
 
 
 def test_empty_list_unloads_everything(reloadable: StandIn, half: Half) -> None:
