@@ -119,12 +119,8 @@ async def opened() -> AsyncIterator[tuple[App, App]]:
     methods += [Method(f"/test.Echo/{name}", both=converse, lasting=name == "Lasting") for name in ("Both", "Lasting")]
     methods += [Method("/test.Echo/Dwell", both=dwell, lasting=True)]
     ignore_late_answers()
-    yield (
-        GrpcEdge(
-            methods, Memory(LiveRoutes(), 0, MemoryMeter(PrometheusMeter())), LIMIT, float(os.environ["ECHO_TIMEOUT"])
-        ),
-        nothing,
-    )
+    memory = Memory(LiveRoutes(), 0, MemoryMeter(PrometheusMeter()))
+    yield GrpcEdge(methods, memory, LIMIT, float(os.environ["ECHO_TIMEOUT"])), nothing
 
 
 app = Application(opened)
