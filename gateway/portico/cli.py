@@ -3,7 +3,6 @@ local`, and what people ask it for, `portico models`, `portico cache` and `porti
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 
@@ -68,6 +67,6 @@ def _explained(error: ValidationError) -> str:
     lines = ["These settings are not valid:"]
     for wrong in error.errors():
         name = "_".join(map(str, wrong["loc"])).upper()
-        given = re.sub(r"//.*@", "//…@", repr(wrong["input"]))  # a URL may hold a password
-        lines.append(f"  PORTICO_{name}: {wrong['msg'].removeprefix('Value error, ')} (given: {given})")
+        given = "" if name == "REDIS_URL" else f" (given: {wrong['input']!r})"  # a URL may hold a password
+        lines.append(f"  PORTICO_{name}: {wrong['msg'].removeprefix('Value error, ')}{given}")
     return "\n".join(lines)

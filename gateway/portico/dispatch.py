@@ -51,7 +51,10 @@ class Dispatcher:
     def table(self) -> RouteTable:
         """The snapshot in force. Raises ModelNotReady before the first one has come."""
         if not self._routes.received:
-            raise ModelNotReady("The gateway has not received its routes from the controller yet.")
+            raise ModelNotReady(
+                "The gateway has not received its routes yet. They come from the controller by way of Redis: if this "
+                "lasts, its log says whether that can be reached (PORTICO_REDIS_URL, the same for both)."
+            )
         return self._routes.table
 
     def resolve(self, model: str, version: str = "", label: str = "") -> Route:
@@ -66,8 +69,8 @@ class Dispatcher:
         What `caller` says in `cache-control` holds. Raises any PorticoError.
         """
         began = monotonic()
-        question = self._question(route, request, deadline, caller)
         try:
+            question = self._question(route, request, deadline, caller)
             answer = await self._sharing.answer(question, self._sharing.whole)
             if not isinstance(answer, Answer):
                 answer = await self._sharing.whole(question)
@@ -82,10 +85,9 @@ class Dispatcher:
         self, route: Route, request: InferenceRequest, deadline: float, caller: Caller | None = None
     ) -> AsyncGenerator[Answer]:
         """Like `infer`, but gives the pieces of an answer as they come. Only whole ones are kept, or shared."""
-        began = monotonic()
-        question = self._question(route, request, deadline, caller)
-        counted = False
+        began, counted = monotonic(), False
         try:
+            question = self._question(route, request, deadline, caller)
             async with aclosing(self._streamed(question)) as answers:
                 async for answer in answers:
                     if not counted:

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from portico.errors import PorticoError
+from portico.errors import NotCached, PorticoError
 from portico.freshness import CacheStatus
 
 errors = Counter("portico_cache_errors", "What went wrong with Redis; no request fails of it.", ["kind"])
@@ -45,6 +45,8 @@ class PrometheusMeter:
         meters[1].observe(seconds)
 
     def failed(self, model: str, error: PorticoError) -> None:
+        if isinstance(error, NotCached):  # what the client asked for
+            return
         _failures.labels(model, type(error).__name__).inc()
 
     def kept(self, model: str, size: int) -> None:

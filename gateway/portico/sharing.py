@@ -20,7 +20,7 @@ from portico.routing import Route
 UNTAKEN = 1.0
 """Seconds after which the rest of an answer in pieces is given up, if nobody has taken it."""
 MOST_KNOWN = 4096
-"""How many servables are remembered to answer in pieces."""
+"""How many questions are remembered to be answered in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +104,18 @@ class Sharing:
         self._limits = limits
         self._meter = meter
         self._flights: Flights[Led] = Flights()
-        self._in_pieces: set[str] = set()
+        self._in_pieces: set[bytes] = set()
 
     def is_shared(self, route: Route) -> bool:
         """Whether answers of this model may be kept at all."""
-        policy = route.policy
-        shared = self._cache is not None and policy.cache and not policy.stateful
-        return shared and route.servable not in self._in_pieces
+        return self._cache is not None and route.policy.cache and not route.policy.stateful
 
     async def answer(self, question: Question, ask: Ask) -> Led | None:
         """What is kept, or what `ask` gave to whoever was the first; None where this request has to ask for itself."""
         key, cache, control = question.key, self._cache, question.control
         if control.only_if_cached:
             return await self._only_kept(question)
-        if key is None or cache is None or control.no_cache:
+        if key is None or cache is None or control.no_cache or key.digest in self._in_pieces:
             return None
         led, began = await self._flights.join(
             key.digest, lambda: self._lead(question, key, cache, ask), question.deadline
@@ -145,13 +143,13 @@ class Sharing:
             return self.answered(question, asked, response)
         led = InPieces((asked, response), pieces)
         self._flights.own(asyncio.create_task(led.drop()))
-        self._remember(asked)
+        self._remember(question)
         return led
 
     def answered(self, question: Question, asked: Route, response: InferenceResponse) -> Answer:
         """What the model said, with the entry to keep if it may be kept."""
         if response.joined:
-            self._remember(asked)
+            self._remember(question)
         key, policy = question.key, asked.policy
         missed = key is not None and not question.control.no_cache and not response.partial
         answer = Answer(asked, response, CacheStatus.MISS if missed else CacheStatus.BYPASS)
@@ -225,8 +223,10 @@ class Sharing:
     def _ttl(self, route: Route) -> int:
         return route.policy.cache_ttl or self._limits.ttl
 
-    def _remember(self, route: Route) -> None:
-        """Answers in pieces are neither kept nor shared, so that nobody need wait to see whether this one is."""
+    def _remember(self, question: Question) -> None:
+        """Answers in pieces are neither kept nor shared, so that nobody need wait to see whether the next one is."""
+        if question.key is None:
+            return
         if len(self._in_pieces) >= MOST_KNOWN:
             self._in_pieces.clear()
-        self._in_pieces.add(route.servable)
+        self._in_pieces.add(question.key.digest)

@@ -30,7 +30,7 @@ VERSION = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$"
 _Version = Annotated[str, Field(pattern=VERSION)] | Annotated[int, Field(ge=0, lt=1 << 63)]
 _LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 _Newest = Annotated[str, Field(pattern=r"^(all|latest( [1-9][0-9]{0,3})?)$")]
-_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'+.^_`|~-]{1,64}$")]
 _Headers = Annotated[tuple[_Header, ...], Field(min_length=1, max_length=8, strict=False)]
 _Listed = Annotated[list[_Version], Field(min_length=1)]
 
@@ -66,8 +66,8 @@ class _Cache(_Keys):
     )
     vary: _Header | _Headers = Field(
         (),
-        description="A request header, or a list of them: callers who send different values share no answers. For "
-        "tenants whose answers differ.",
+        description="A request header, or a list of them: callers who send different values share no answers, "
+        "and those who send none share theirs.",
         examples=["x-tenant", ["x-tenant", "accept-language"]],
         json_schema_extra=_without_default,
     )

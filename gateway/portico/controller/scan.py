@@ -70,7 +70,8 @@ def scan(repository: Path, before: Listing = _NOTHING, recheck: Recheck | None =
         name = model.name
         if name in models:
             why = f"two sources for one name: the folder '{name}' and the archive '{name}{ARCHIVE}'"
-            model = FoundModel(name, problem=f"{why}; remove one of them")
+            where = f"the policy of the archive is '{name}.yaml', beside it"
+            model = FoundModel(name, problem=f"{why}; remove one of them ({where})")
         old = before.models.get(name)
         models[name] = old if old is not None and (model is old or model == old) else model
     return Listing(models)

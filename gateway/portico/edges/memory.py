@@ -107,8 +107,7 @@ class Memory:
         if entry is None or model is None or moment.purges != self._purges:
             return
         if any(name in (CACHE_CONTROL, IF_NONE_MATCH) for name, _ in headers):
-            if answer.cache is not CacheStatus.HIT:  # it takes the place of the one that the client did not want
-                self._forget(question)
+            self._forget(question)  # it may be newer than what is remembered
             return
         names = frozenset((*read, CACHE_CONTROL, IF_NONE_MATCH))
         which = _counting(headers, names)

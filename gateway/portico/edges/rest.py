@@ -14,7 +14,7 @@ from time import monotonic
 from urllib.parse import unquote
 
 from portico.dispatch import Answer
-from portico.edges.asgi import App, ClientGone, Headers, Receive, Scope, Send, cancelled_with_client, read_body
+from portico.edges.asgi import App, ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
 from portico.edges.cache_headers import IF_NONE_MATCH, age, cache_headers, is_known
 from portico.edges.compression import inflate, inflates
 from portico.edges.memory import Memory, Moment, Question
@@ -117,7 +117,10 @@ class RestEdge:
         if allowed:
             body = endpoints[0].render(405, f"{scope['method']} is not allowed here, {' or '.join(allowed)} is.")
             allow = (b"allow", ", ".join(allowed).encode())
-            return await self._respond(send, Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow]))
+            response = Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow])
+            return await self._respond(send, response, scope["method"] == "HEAD")
+        if scope["method"] == "HEAD":  # a body in answer to it breaks the connection
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         await self._fallback(scope, receive, send)
 
     async def _serve(
@@ -225,3 +228,10 @@ class RestEdge:
             await send({"type": "http.response.body", "body": b"" if only_headers else body})
         except OSError:  # ASGI's word for a client that has gone
             raise ClientGone from None
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head

@@ -143,6 +143,8 @@ def test_every_wire(wire: Wire) -> None:
         ),
         ("cache: {ttl: 0}", "'cache.ttl' has to be whole seconds, from 1 to a year, not 0"),
         ("cache: {ttl: 1.5}", "'cache.ttl' has to be whole seconds"),
+        ("cache: {vary: '*'}", "'cache.vary' has to be the name of a request header"),
+        ("cache: {vary: []}", "'cache.vary' has to be the name of a request header"),
         ("cache: {enabled: 1}", "'cache.enabled' has to be true or false, not 1"),
         ("timeout: 0", "'timeout' has to be a number of seconds, above 0 and up to a day, not 0"),
         ("timeout: 86401", "'timeout' has to be"),

@@ -106,6 +106,18 @@ async def test_directives_that_are_none(gateway: SampleGateway) -> None:
     assert (answer.status, "max-age=60" in answer.json()["error"]) == (400, True)
 
 
+async def test_no_answer_goes_back_in_time(gateway: SampleGateway) -> None:
+    """Who was told a newer answer is not told the one before again, though it was remembered."""
+    await rest(gateway)
+    (digest,) = gateway.cache.entries
+    other = await rest(gateway, body=BODY.replace(b"[1, 2]", b"[3, 4]"))
+    (others,) = set(gateway.cache.entries) - {digest}
+    newer = replace(gateway.cache.entries[others], stamp=gateway.cache.entries[digest].stamp)
+    gateway.cache.entries[digest] = newer  # as another gateway has refreshed it
+    assert (await rest(gateway, (b"cache-control", b"max-age=60"))).body == other.body
+    assert (await rest(gateway)).body == other.body
+
+
 async def test_errors_are_not_remembered(gateway: SampleGateway) -> None:
     """A model that failed once is asked again."""
 

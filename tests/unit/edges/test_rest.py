@@ -260,7 +260,9 @@ async def test_the_head_of_an_answer() -> None:
     whole, head = [await call(ITEMS, method, "/items/a") for method in ("GET", "HEAD")]
     assert (head.status, head.body) == (200, b"")
     assert head.headers == [*whole.headers[:-1], (b"content-length", b"%d" % len(whole.body.replace(b"GET", b"HEAD")))]
-    assert (await call(ITEMS, "HEAD", "/items/a/b")).body == b"fallback"
+    assert (await call(ITEMS, "HEAD", "/items/a/b")).body == b""
+    refused = await call(edge(("POST", "/x", told)), "HEAD", "/x")
+    assert (refused.status, refused.body) == (405, b"")
 
 
 async def test_a_description_claims_no_path() -> None:
