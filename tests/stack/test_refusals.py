@@ -1,5 +1,7 @@
 """What clients read when something is wrong, through the whole stack: the code, and a text that says what to do."""
 
+import subprocess
+
 import grpc
 import pytest
 from door import Door
@@ -152,3 +154,14 @@ def test_deadline(door: Door) -> None:
     with grpc.insecure_channel(door.address) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=1e-4)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("protocol", ["--http1.1", "--http2-prior-knowledge"])
+def test_head_breaks_no_connection(door: Door, protocol: str) -> None:
+    """HEAD is answered where GET is, and refused or not found elsewhere, with no body; the connection goes on."""
+    paths = {"/healthz": 200, "/readyz": 200, "/v2/models/iris": 200, "/v2/models/iris/infer": 405, "/nothing": 404}
+    urls = [f"http://{door.address}{path}" for path in paths]
+    command = ["curl", "--silent", "--show-error", "--head", protocol, "--max-time", "20"]
+    found = subprocess.run([*command, *urls], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert [int(line.split()[1]) for line in found.stdout.splitlines() if line.startswith("HTTP/")] == [*paths.values()]
