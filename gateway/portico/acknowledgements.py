@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
+from portico.background import running
 from portico.backplane import BackplaneUnavailable
 from portico.redis_connection import TIMEOUT, Client, cancelled
 from portico.routing import LiveRoutes
@@ -55,13 +56,10 @@ class Acknowledgements:
     async def telling(self, routes: LiveRoutes) -> AsyncIterator[None]:
         """Tells of this gateway for as long as the context is open."""
         name = uuid.uuid4().hex
-        task = asyncio.create_task(self._tell(name, routes), name="tell the controller")
         try:
-            yield
+            async with running(self._tell(name, routes), "tell the controller"):
+                yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(TIMEOUT):
                     await self._redis.hset(HASH, name, _FIELD.dump_json(GOODBYE))

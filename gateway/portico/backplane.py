@@ -8,11 +8,12 @@ keep what they have.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from portico.background import running
 from portico.codecs.snapshot import UnreadableSnapshot, dump, load
 from portico.redis_connection import Client, cancelled
 from portico.routing import RouteTable
@@ -66,13 +67,8 @@ class Backplane:
     @asynccontextmanager
     async def following(self, on_table: Callable[[RouteTable], None]) -> AsyncIterator[None]:
         """Runs `follow` for as long as the context is open."""
-        task = asyncio.create_task(self.follow(on_table), name="follow routes")
-        try:
+        async with running(self.follow(on_table), "follow routes"):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def follow(self, on_table: Callable[[RouteTable], None]) -> None:
         """Calls `on_table` with the table in force and with each that follows, until cancelled.

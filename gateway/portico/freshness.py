@@ -4,7 +4,7 @@ Source: RFC 9111 (caching), sections 4.2.3 and 5.2.1; RFC 9110 (HTTP), sections 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
 from time import time
@@ -97,6 +97,11 @@ class Entry:
     def of(cls, digest: bytes, response: InferenceResponse, lifetime: float) -> "Entry":
         """The answer to the request of this digest, from now on. Raises InferenceFailed if it cannot be read."""
         return cls(response, Stamp(time(), lifetime, _tag(digest, response)))
+
+    def until(self, lifetime: float) -> "Entry":
+        """The same, for no longer than that: a policy may have been changed since it was stored."""
+        stamp = self.stamp
+        return self if stamp.lifetime <= lifetime else Entry(self.response, replace(stamp, lifetime=lifetime))
 
 
 def matches(etag: str, if_none_match: str) -> bool:

@@ -5,11 +5,12 @@ of models. The controller announces, each gateway follows.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from portico.background import running
 from portico.backplane import BLOCK, FIRST_BACKOFF, LAST_BACKOFF, BackplaneUnavailable
 from portico.redis_connection import Client, cancelled
 
@@ -42,13 +43,8 @@ class Purges:
     @asynccontextmanager
     async def following(self, on_purge: Callable[[str], None]) -> AsyncIterator[None]:
         """Runs `follow` for as long as the context is open."""
-        task = asyncio.create_task(self.follow(on_purge), name="follow purges")
-        try:
+        async with running(self.follow(on_purge), "follow purges"):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def follow(self, on_purge: Callable[[str], None]) -> None:
         """Calls `on_purge` with the model of each purge from now on, until cancelled.

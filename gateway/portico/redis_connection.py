@@ -5,7 +5,7 @@ cache and the operators alike; it does not know what is kept there.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -57,11 +57,8 @@ async def _server(
     place: Place, options: dict[str, Any], password_file: str, timeout: float, connections: int
 ) -> AsyncIterator[Client]:
     options = _with_password(options, password_file)
-    client = Redis.from_pool(BlockingConnectionPool(connections, timeout, **options))
-    try:
+    async with aclosing(Redis.from_pool(BlockingConnectionPool(connections, timeout, **options))) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 @asynccontextmanager
@@ -70,11 +67,8 @@ async def _cluster(
 ) -> AsyncIterator[Client]:
     nodes = [ClusterNode(host, port) for host, port in place.hosts]
     options = _with_password(options, password_file)
-    client = _Cluster(connections, startup_nodes=nodes, ssl=place.tls, **options)
-    try:
+    async with aclosing(_Cluster(connections, startup_nodes=nodes, ssl=place.tls, **options)) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 @asynccontextmanager

@@ -85,10 +85,12 @@ class InPieces:
             await self._rest.aclose()
 
     async def drop(self) -> None:
-        """Gives it up if nobody takes it."""
-        await asyncio.sleep(UNTAKEN)
-        if self.take():
-            await self._rest.aclose()
+        """Gives it up if nobody takes it; at once when cancelled."""
+        try:
+            await asyncio.sleep(UNTAKEN)
+        finally:
+            if self.take():
+                await self._rest.aclose()
 
 
 Led = Answer | InPieces
@@ -193,7 +195,8 @@ class Sharing:
         lease = await cache.get_or_lease(key)
         if isinstance(lease, Found):
             status = CacheStatus.COALESCED if lease.waited else CacheStatus.HIT
-            return Answer(question.route, lease.entry.response, status, lease.entry)
+            entry = lease.entry.until(self._ttl(question.route))
+            return Answer(question.route, entry.response, status, entry)
         return await self._anew(question, ask, lease)
 
     async def _anew(self, question: Question, ask: Ask, lease: Lease | None = None) -> Led:

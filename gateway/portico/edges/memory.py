@@ -136,9 +136,9 @@ class Memory:
 
     def _forget(self, question: Question) -> None:
         variants = self._known.pop(question, None)
-        for which in list(variants.by_headers) if variants else ():
-            assert variants
-            self._drop_one(variants, which)
+        if variants is not None:
+            for which in list(variants.by_headers):
+                self._drop_one(variants, which)
 
     def _drop(self, question: Question, which: tuple[tuple[bytes, bytes], ...]) -> None:
         variants = self._known[question]

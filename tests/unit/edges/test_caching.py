@@ -118,6 +118,25 @@ async def test_no_answer_goes_back_in_time(gateway: SampleGateway) -> None:
     assert (await rest(gateway)).body == other.body
 
 
+async def test_a_shorter_ttl_holds_for_what_is_remembered(gateway: SampleGateway) -> None:
+    """What was kept for longer, and is young enough still, is remembered for as long as the policy says now."""
+    await rest(gateway)
+    (digest,) = gateway.cache.entries
+    kept = gateway.cache.entries[digest]
+    gateway.cache.entries[digest] = replace(kept, stamp=replace(kept.stamp, stored_at=kept.stamp.stored_at - 60))
+    models = dict(gateway.routes.table.models)
+    version = models["half"].versions["1"]
+    assert version.route is not None
+    for ttl, remembered in ((3600, True), (61, True), (30, False)):
+        route = replace(version.route, policy=CallPolicy(cache_ttl=ttl))
+        models["half"] = replace(models["half"], versions={"1": replace(version, route=route)})
+        gateway.routes.replace(RouteTable(models, 8))
+        gateway.cache.entries[digest] = replace(kept, stamp=replace(kept.stamp, stored_at=kept.stamp.stored_at - 60))
+        assert told(await rest(gateway))[0] == ("HIT" if remembered else "MISS")
+        (found,) = [each for known in gateway.memory._known.values() for each in known.by_headers.values()]
+        assert found.stamp.lifetime == ttl
+
+
 async def test_errors_are_not_remembered(gateway: SampleGateway) -> None:
     """A model that failed once is asked again."""
 
