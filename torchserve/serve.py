@@ -4,13 +4,15 @@ Run in the container and by `make run` with the Python that has TorchServe insta
 launcher stays in front as a parent that passes no signal on: stopped, it leaves Java and the workers behind.
 
 Environment: TEMP is required, an existing folder for this instance alone; JAVA_HOME, else `java` on PATH, 11 or later;
-every TS_* setting (see config.properties); JDK_JAVA_OPTIONS for more JVM flags.
+every TS_* setting (see config.properties); JDK_JAVA_OPTIONS for more JVM flags; MANAGEMENT_HOST, a name that stands for
+this machine in the one network that management by gRPC is to answer in, without which it answers on loopback alone.
 """
 
 import fcntl
 import importlib.util
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -28,6 +30,7 @@ def main() -> None:
     home = packages_folder()
     environment = {
         **os.environ,
+        **management(os.environ.get("MANAGEMENT_HOST", "")),
         "TEMP": str(scratch),
         "TMPDIR": str(scratch),
         # By default idle OpenMP threads spin, which costs a worker most of its CPU time when cores are shared.
@@ -97,6 +100,24 @@ def packages_folder() -> Path:
     if spec is None or spec.origin is None:
         raise SystemExit(f"{sys.executable} has no TorchServe: install torchserve/requirements.lock for it")
     return Path(spec.origin).parents[1]
+
+
+def management(name: str) -> "dict[str, str]":
+    """Settings that let management answer at that of a name's addresses which is this machine's, if there is a name."""
+    if not name:
+        return {}
+    try:
+        found = sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)})
+    except OSError as error:
+        raise SystemExit(f"MANAGEMENT_HOST is {name}, which cannot be resolved: {error}") from error
+    for address in found:
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:  # another replica's
+                continue
+            return {"TS_GRPC_MANAGEMENT_ADDRESS": address}
+    raise SystemExit(f"MANAGEMENT_HOST is {name}, and none of its addresses is this machine's: {', '.join(found)}")
 
 
 def vm_flags(config: Path) -> "list[str]":

@@ -18,6 +18,7 @@ from portico.caching.redis import RedisCache
 from portico.dispatch import Dispatcher, Limits
 from portico.edges.application import Application
 from portico.edges.asgi import App
+from portico.edges.draining import Draining, end_process
 from portico.edges.grpc import GrpcEdge
 from portico.edges.memory import Memory
 from portico.edges.operations import operations
@@ -49,14 +50,16 @@ MODEL_SERVER_CONNECTIONS = 1024
 
 def gateway(settings: GatewaySettings) -> Application:
     """The gateway's ASGI application. Nothing is opened before the server runs its lifespan."""
-    return Application(lambda: _open_gateway(settings))
+    draining = Draining()
+    return Application(lambda: _open_gateway(settings, draining), draining)
 
 
 @asynccontextmanager
-async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, App]]:
+async def _open_gateway(settings: GatewaySettings, draining: Draining) -> AsyncIterator[tuple[App, App]]:
     log_to_stderr(settings.log_level)
     ignore_late_answers()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(draining.on(signal.SIGTERM, end_process))
         backends = await _open_backends(stack, settings)
         cache = await _open_cache(stack, settings) if settings.cache else None
         routes, meter = LiveRoutes(), PrometheusMeter()
@@ -69,7 +72,7 @@ async def _open_gateway(settings: GatewaySettings) -> AsyncIterator[tuple[App, A
         limits = Limits(settings.cache_ttl, settings.cache_max_entry_bytes, settings.request_timeout)
         dispatcher = Dispatcher(routes, backends, cache, limits, meter)
         stack.push_async_callback(dispatcher.aclose)
-        yield _edges(settings, dispatcher, routes, memory, operations(routes, backends))
+        yield _edges(settings, dispatcher, routes, memory, operations(routes, backends, draining))
 
 
 async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> dict[Server, Backend]:

@@ -102,8 +102,9 @@ class ControllerSettings(_Settings):
         description="host:port of TF Serving's gRPC, or several with commas; each address is a replica.",
     )
     torchserve_management: str = Field(
-        "torchserve:7071",
-        description="host:port of TorchServe's management gRPC, or several with commas; each address is a replica.",
+        "torchserve-inference=torchserve-management:7071",
+        description="host:port of TorchServe's management gRPC, or several with commas; each address is a replica. "
+        "`name=host:port` where calls reach it at another name than its management.",
     )
     torchserve_grpc_port: int = Field(
         7070, ge=1, le=65535, description="Port of the inference gRPC of every TorchServe replica."

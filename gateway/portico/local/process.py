@@ -38,6 +38,7 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     ready_within: float = 60.0
+    stop_signal: signal.Signals = signal.SIGTERM
     stop_within: float = 10.0
     after: str = ""
 
@@ -114,7 +115,7 @@ class PartProcess:
             process, self._process = self._process, None
             if process is None:
                 return
-            for number, patience in ((signal.SIGTERM, self.part.stop_within), (signal.SIGKILL, KILL_SECONDS)):
+            for number, patience in ((self.part.stop_signal, self.part.stop_within), (signal.SIGKILL, KILL_SECONDS)):
                 signal_group(process.pid, number)
                 if ended_within(process, patience):
                     break

@@ -6,6 +6,7 @@ import pytest
 
 from asgi_client import call
 from fakes import FakeBackend
+from portico.edges.draining import Draining
 from portico.edges.operations import operations
 from portico.routing import LiveRoutes, Model, RouteTable, Server
 
@@ -97,3 +98,13 @@ async def test_a_wrong_method(backends: dict[Server, FakeBackend]) -> None:
     """A method that an operation does not have is answered 405, in the form of other errors, with those that it has."""
     answer = await call(operations(LiveRoutes(), backends), "POST", "/readyz")
     assert (answer.status, answer.header(b"allow"), list(answer.json())) == (405, "GET", ["error"])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_draining(backends: dict[Server, FakeBackend], path: str) -> None:
+    """A gateway that is about to end says so, so that it gets no more requests."""
+    draining = Draining()
+    application = operations(LiveRoutes(TABLE), backends, draining)
+    assert (await call(application, "GET", path)).status == 200
+    draining.begun = True
+    assert (await call(application, "GET", path)).status == 503
