@@ -5,6 +5,7 @@ PORT ?= 8080
 MODELS ?= model-repository
 REPLICAS ?= 1
 DEMO ?= 1
+IMAGES ?= stand-ins
 
 LOCAL = env PYTHONPATH=gateway PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m portico.local
 DEV = .venv/dev/bin
@@ -13,10 +14,10 @@ DEV = .venv/dev/bin
 export KERAS_HOME := $(CURDIR)/.venv/keras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos run test check bench lock clean
+.PHONY: help setup protos run test test-containers check bench lock clean
 
 help:  ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo '  Settings of run: PORT=8080 MODELS=model-repository REPLICAS=1 DEMO=1. Of all: PYTHON=python3'
 
 setup:  ## Make the environments in .venv and the protobuf modules
@@ -41,6 +42,10 @@ test:  ## All tests that need no containers, against the real processes
 	@$(LOCAL) setup --for test
 	$(DEV)/python -m pytest tests --ignore=tests/containers
 
+test-containers:  ## The tests of docker-compose.yml in real containers; IMAGES=official: with the real images
+	@$(LOCAL) setup --for test
+	IMAGES='$(IMAGES)' $(DEV)/python -m pytest tests/containers --timeout 900
+
 bench:  ## Measure the cache, and how long swaps take; writes bench/*.md and .json
 	@$(LOCAL) setup --for test
 	$(DEV)/python bench/cache.py
@@ -50,6 +55,8 @@ lock:  ## Pin the newest versions that the requirements allow
 	@$(LOCAL) setup --for check
 	$(LOCK) --python-version 3.11 gateway/requirements.in -o gateway/requirements.lock
 	$(LOCK) --python-version 3.11 gateway/requirements-dev.in -c gateway/requirements.lock -o gateway/requirements-dev.lock
+	$(LOCK) --python-version 3.11 gateway/development/requirements.in -c gateway/requirements-dev.lock \
+	    -o gateway/development/requirements.lock
 	$(LOCK) --python-version 3.12 --no-deps gateway/requirements-programs.in -o gateway/requirements-programs.lock
 	$(LOCK) --python-version 3.11 --override tf-serving/requirements-override.in tf-serving/requirements.in \
 	    -o tf-serving/requirements.lock

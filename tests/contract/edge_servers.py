@@ -1,8 +1,9 @@
 """What stands behind Envoy in test_envoy_config.py: a gateway and model servers that answer with what reached them.
 
 Every gRPC service has the same methods here: Echo answers with the message, Stream with the message five times, Fail
-with a status alone, Wait never, and Seen with how many calls of Wait were begun and ended. After a Release the
-gateway answers Wait too, and a model server answers Slow, which counts as Wait, with the message.
+with a status alone, Wait never, and Seen with how many calls of Wait were begun and ended, and how many of Fail there
+were. After a Release the gateway answers Wait too, and a model server answers Slow, which counts as Wait, with the
+message.
 """
 
 import asyncio
@@ -31,8 +32,9 @@ released = threading.Event()
 
 
 def fail(message: bytes, context: Context) -> bytes:
-    """A status alone."""
-    context.abort(grpc.StatusCode.INVALID_ARGUMENT, FAILURE)
+    """A status alone; CANCELLED, as from a server that ends, if the message says so."""
+    seen["failed"] += 1
+    context.abort(grpc.StatusCode.CANCELLED if message == b"cancelled" else grpc.StatusCode.INVALID_ARGUMENT, FAILURE)
 
 
 def wait(message: bytes, context: Context) -> bytes:

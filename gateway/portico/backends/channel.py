@@ -42,9 +42,9 @@ def _too_large(text: str, max_bytes: int) -> PorticoError:
     return TooLarge(max_bytes) if "larger than max" in text else Overloaded(text)
 
 
-RETRY_ON_RESET = "x-envoy-retry-on", "reset"
-"""Header that lets Envoy send a call again, to another replica, when the connection broke before an answer. Only for
-models that keep no state: the lost replica may have worked on the call."""
+RETRY = (("x-envoy-retry-on", "reset"), ("x-envoy-retry-grpc-on", "cancelled"))
+"""Headers that let Envoy send a call again, to another replica, when the connection broke before an answer, or a server
+that ends cancelled the call. Only for models that keep no state: the lost replica may have worked on the call."""
 
 SERVABLE = "x-portico-servable"
 """Header that tells Envoy which servable a call is for, so that it goes to a replica that has it."""
@@ -53,7 +53,7 @@ SERVABLE = "x-portico-servable"
 def call_headers(route: Route) -> tuple[tuple[str, str], ...]:
     """What Envoy is told of a call, as gRPC metadata or HTTP headers."""
     servable = SERVABLE, route.servable
-    return (servable,) if route.policy.stateful else (servable, RETRY_ON_RESET)
+    return (servable,) if route.policy.stateful else (servable, *RETRY)
 
 
 _ERRORS: dict[grpc.StatusCode, Callable[[str], PorticoError]] = {

@@ -24,7 +24,8 @@ class Environment:
 
     `download` and `disk` are bytes, as measured, to tell beforehand how much there is to come. `imports` are folders of
     the checkout that its Python finds packages in. With `for_python` set the wheels are those of that Python version,
-    unpacked into the folder `wheels` beside the environment's own packages: they hold programs, not modules.
+    unpacked into the folder `wheels` beside the environment's own packages: they hold programs, not modules. `starts`
+    are the modules that its programs begin with: their bytecode, and that of all they import, is made at once.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Environment:
     disk: int
     imports: tuple[str, ...] = ()
     for_python: str | None = None
+    starts: tuple[str, ...] = ()
     root: Path = layout.ROOT
 
     @property
@@ -72,6 +74,7 @@ GATEWAY = Environment(
     81 * MB,
     270 * MB,
     imports=("gateway",),
+    starts=("aiohttp", "fastapi", "grpc.aio", "numpy", "prometheus_client", "pyvoy", "redis.asyncio", "uvloop"),
 )
 PROGRAMS = Environment(
     "programs",
@@ -88,6 +91,7 @@ TF_SERVING = Environment(
     430 * MB,
     1640 * MB,
     imports=("tf-serving",),
+    starts=("tensorflow", "tensorflow_serving.apis.prediction_service_pb2_grpc"),
 )
 TORCHSERVE = Environment(
     "torchserve",
@@ -95,6 +99,7 @@ TORCHSERVE = Environment(
     ("torchserve/requirements.lock",),
     350 * MB,
     1310 * MB,
+    starts=("torch", "ts.model_service_worker", "ts.torch_handler.base_handler"),
 )
 DEV = Environment(
     "dev",

@@ -29,6 +29,7 @@ AT_A_TIME = 2
 TAIL_LINES = 15
 DOWNLOADING = re.compile(r"\s*Downloading (?:\S*/)?(\S+?)(?: \((\d+(?:\.\d+)?) ?(kB|MB|GB|bytes)\))?$")
 UNITS = {"bytes": 1, "kB": 1_000, "MB": MB, "GB": 1_000 * MB}
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 # Of the user's own pip settings, where from is respected; where to is not.
 PIP_PLACES = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PYTHONPATH", "PYTHONHOME")
 
@@ -87,6 +88,10 @@ class Maker:
                 self._run([sys.executable, "-m", "venv", str(environment.folder)], log, temporary)
                 for lock in environment.locks:
                     self._run(self._pip(lock), log, temporary)
+                if environment.starts:
+                    self.say("compiling")
+                    begin = f"import {', '.join(environment.starts)}"
+                    self._run([str(environment.python), "-c", begin], log, temporary)
             self._show_own_packages()
             environment.mark_current()
         except OSError as error:
@@ -109,7 +114,7 @@ class Maker:
 
     def _pip(self, lock: str) -> list[str]:
         path = self.environment.root / lock
-        # Bytecode is made when a module is first imported, which for most of them is never.
+        # Most modules are never imported; the bytecode of those that are is made below (`starts`).
         command = [str(self.environment.python), "-m", "pip", "install", "--no-compile", "--no-input"]
         command += ["--progress-bar=off", "--disable-pip-version-check"]
         if "--hash=" in path.read_text():
@@ -120,7 +125,7 @@ class Maker:
         return [*command, "-r", str(path)]
 
     def _run(self, command: list[str], log: TextIO, temporary: Path) -> None:
-        settings = {name: value for name, value in os.environ.items() if name not in PIP_PLACES}
+        settings = {name: value for name, value in os.environ.items() if name not in (*PIP_PLACES, NO_BYTECODE)}
         # pip unpacks below TMPDIR, which is in memory on some machines: too small for PyTorch.
         settings |= {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
         if self._stopped.is_set():

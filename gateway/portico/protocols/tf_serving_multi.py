@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.grpc import Abort, Call
 from portico.edges.status import GrpcCode
-from portico.errors import InvalidRequest, PorticoError
+from portico.errors import InvalidRequest
 from portico.freshness import CacheStatus
 from portico.protocols import tf_serving_models as models
 from portico.protocols.tf_serving_tasks import CLASSIFY, REGRESS, ask, task_signature
@@ -41,7 +41,7 @@ async def multi_inference(
     try:
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(result(task)) for task in request.tasks]
-    except* PorticoError as failed:
+    except ExceptionGroup as failed:  # not except*, which before Python 3.11.4 wraps what it raises
         raise failed.exceptions[0] from None
     results = [task.result() for task in asked]
     response = tfs.MultiInferenceResponse(results=[entry for _, entry in results])
