@@ -162,7 +162,7 @@ class FakeRepository:
         self.readable = True
         self.looks = 0
 
-    async def look(self) -> Inventory:
+    async def look(self, loading: Collection[str]) -> Inventory:
         self.looks += 1
         if not self.readable:
             raise OSError("no such folder")

@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from portico.background import running
-from portico.codecs.snapshot import UnreadableSnapshot, dump, load
+from portico.codecs.snapshot import Snapshots, UnreadableSnapshot
 from portico.redis_connection import Client, cancelled
 from portico.routing import RouteTable
 
@@ -40,11 +40,12 @@ class Backplane:
     def __init__(self, redis: Client) -> None:
         # redis-py types an answer as everything that any protocol and decoding may give.
         self._redis: Any = redis
+        self._snapshots = Snapshots()
 
     async def publish(self, table: RouteTable) -> str:
         """Puts `table` in force for all gateways; returns its id in the stream. Raises BackplaneUnavailable."""
         try:
-            added = await self._redis.xadd(STREAM, {_FIELD: dump(table)}, maxlen=1, approximate=False)
+            added = await self._redis.xadd(STREAM, {_FIELD: self._snapshots.dump(table)}, maxlen=1, approximate=False)
         except (RedisError, OSError) as error:
             raise BackplaneUnavailable(f"Redis does not take the route table: {error}") from error
         return str(added.decode())
@@ -61,7 +62,7 @@ class Backplane:
             raise BackplaneUnavailable(f"Redis cannot be reached: {error}") from error
         for entry, fields in entries:
             found = str(entry.decode())
-            return found, None if found == seen else _table(fields)
+            return found, None if found == seen else self._table(fields)
         return "", None
 
     @asynccontextmanager
@@ -93,14 +94,13 @@ class Backplane:
                 if after == newest:
                     continue  # Redis was only away
                 newest = after
-                table = _table(fields)
+                table = self._table(fields)
                 if table is not None:
                     on_table(table)
 
-
-def _table(fields: dict[bytes, bytes]) -> RouteTable | None:
-    try:
-        return load(fields.get(_FIELD, b""))
-    except UnreadableSnapshot as error:
-        _log.error("%s", error)
-        return None
+    def _table(self, fields: dict[bytes, bytes]) -> RouteTable | None:
+        try:
+            return self._snapshots.load(fields.get(_FIELD, b""))
+        except UnreadableSnapshot as error:
+            _log.error("%s", error)
+            return None

@@ -93,15 +93,15 @@ class ServerCore(Generic[S]):
         check_platforms_kept(self._config.model_config_list.config, models)
         self._config = ModelServerConfig()
         self._config.CopyFrom(config)
-        self._labels = {model.name: self._checked_labels(model) for model in models}
+        self._labels = {model.name: self._checked_labels(model) for model in models if model.version_labels}
         self._serve(list(models))
 
     def _serve(self, models: list[ModelConfig]) -> None:
         monitored = monitored_models(models)
-        for model in monitored:
-            _log.info("(Re-)adding model: %s", model.name)
         known = self._source.model_names
         new = [model.name for model in monitored if model.name not in known]
+        for name in new:
+            _log.info("Adding model: %s", name)
         if not self._started:
             self._started = True
             self._source.update(monitored)

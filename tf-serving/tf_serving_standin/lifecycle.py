@@ -54,6 +54,7 @@ class Lifecycle(Generic[S]):
         self._changed = threading.Condition(threading.RLock())
         self._harnesses: dict[str, dict[int, Harness[S]]] = {}
         self._pending: dict[str, Mapping[int, str]] = {}
+        self._moving: set[str] = set()
         self._stopped = threading.Event()
         self._loads = _executor(load_threads, "load")
         self._unloads = _executor(unload_threads, "unload")
@@ -127,8 +128,10 @@ class Lifecycle(Generic[S]):
             with self._changed:
                 self._forget_finished()
                 self._take_pending()
-                action, harness = next_action(versions.values() for versions in self._harnesses.values())
+                self._forget_finished()
+                action, harness = next_action(self._harnesses[name].values() for name in self._moving)
                 if harness is None:
+                    self._moving.clear()  # there is nothing to do for them until something happens to them
                     self._changed.wait(0.1)
                     continue
                 harness.phase = Phase.LOADING if action is Action.LOAD else Phase.QUIESCING
@@ -141,10 +144,12 @@ class Lifecycle(Generic[S]):
 
     def _forget_finished(self) -> None:
         done = (Phase.NEW, Phase.DISABLED, Phase.ERROR)
-        for harness in [h for h in self._all() if not h.aspired and h.phase in done]:
+        moving = (harness for name in self._moving for harness in self._harnesses[name].values())
+        for harness in [h for h in moving if not h.aspired and h.phase in done]:
             del self._harnesses[harness.id.name][harness.id.version]
             if not self._harnesses[harness.id.name]:
                 del self._harnesses[harness.id.name]
+                self._moving.remove(harness.id.name)
 
     def _all(self) -> Iterator[Harness[S]]:
         return (harness for versions in self._harnesses.values() for harness in versions.values())
@@ -156,6 +161,8 @@ class Lifecycle(Generic[S]):
             if any(not h.aspired and h.id.version in versions for h in managed.values()):
                 continue
             del self._pending[name]
+            if managed or versions:
+                self._moving.add(name)
             for harness in managed.values():
                 if harness.id.version not in versions:
                     harness.aspired = False
@@ -175,6 +182,7 @@ class Lifecycle(Generic[S]):
         with self._changed:
             harness.servable = servable
             harness.phase = Phase.ERROR if servable is None else Phase.READY
+            self._moving.add(harness.id.name)
             self._changed.notify_all()
         self._publish(harness.id, State.END if servable is None else State.AVAILABLE, error)
 
@@ -201,6 +209,7 @@ class Lifecycle(Generic[S]):
             servable.close()
         with self._changed:
             harness.phase = Phase.DISABLED
+            self._moving.add(harness.id.name)
             self._changed.notify_all()
         self._publish(harness.id, State.END)
 

@@ -13,6 +13,7 @@ from tf_serving_standin.errors import invalid_argument, not_found
 from tf_serving_standin.source import MonitoredModel
 
 PLATFORM = "tensorflow"
+_NO_TYPE = ModelType.MODEL_TYPE_UNSPECIFIED
 
 
 def read_model_config(path: str) -> ModelServerConfig:
@@ -54,7 +55,7 @@ def check_models(models: Iterable[ModelConfig]) -> None:
 
 def platform_of(model: ModelConfig) -> str:
     """The platform that a model asks for; raises INVALID_ARGUMENT when it names none, or names it twice."""
-    if model.model_type != ModelType.MODEL_TYPE_UNSPECIFIED:
+    if model.model_type != _NO_TYPE:
         if model.model_platform:
             raise invalid_argument(
                 "Illegal setting both ModelServerConfig::model_type (deprecated) "

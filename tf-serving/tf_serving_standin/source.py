@@ -7,6 +7,7 @@ Owned by the core; tells the lifecycle through one callback and knows nothing of
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from tf_serving_standin.version_policy import ServableVersionPolicy, aspired_ver
 _log = logging.getLogger(__name__)
 
 AspiredVersionsCallback = Callable[[str, Mapping[int, str]], None]
+
+_RACY_SECONDS = 2.0
+"""File systems may stamp a directory that changes twice within this time only once."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class MonitoredModel:
     policy: ServableVersionPolicy
 
 
+@dataclass(frozen=True)
+class _Polled:
+    """What a poll found for a model; it holds for as long as the directory's `stamp` does, which is None if too new."""
+
+    model: MonitoredModel
+    stamp: tuple[int, int] | None
+    versions: Mapping[int, str]
+    complaints: tuple[str, ...]
+
+
 class FileSystemSource:
     """Polls every `poll_seconds`; 0 polls once, a negative number never polls."""
 
@@ -35,6 +49,7 @@ class FileSystemSource:
         self._aspire = aspire
         self._lock = threading.Lock()
         self._models: tuple[MonitoredModel, ...] = ()
+        self._polled: dict[str, _Polled] = {}
         self._complaint = ""
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -52,6 +67,7 @@ class FileSystemSource:
             kept = {model.name for model in models}
             for model in self._models:
                 if model.name not in kept:
+                    self._polled.pop(model.name, None)
                     self._aspire(model.name, {})
             self._models = tuple(models)
         if self._poll_seconds > 0:
@@ -81,15 +97,18 @@ class FileSystemSource:
     def poll(self) -> None:
         """Look once. As in the real server one base path that is missing leaves every model as it is."""
         with self._lock:
-            complaints: list[str] = []
+            before = self._polled
             try:
-                found = {model.name: _poll_model(model, complaints) for model in self._models}
+                found = {model.name: _poll_model(model, before.get(model.name)) for model in self._models}
             except ServingError as error:
-                complaints.append(f"FileSystemStoragePathSource encountered a filesystem access error: {error.message}")
-                found = {}
-            for name, versions in found.items():
-                self._aspire(name, versions)
-        self._complain("; ".join(complaints))
+                complaint = f"FileSystemStoragePathSource encountered a filesystem access error: {error.message}"
+            else:
+                complaint = "; ".join(text for polled in found.values() for text in polled.complaints)
+                self._polled = found
+                for name, polled in found.items():
+                    if name not in before or polled.versions != before[name].versions:
+                        self._aspire(name, polled.versions)
+        self._complain(complaint)
 
     def _complain(self, complaint: str) -> None:
         # A poll comes round every second: the same complaint is worth one line, not one each second.
@@ -98,17 +117,23 @@ class FileSystemSource:
         self._complaint = complaint
 
 
-def _poll_model(model: MonitoredModel, complaints: list[str]) -> dict[int, str]:
-    if not os.path.exists(model.base_path):
+def _poll_model(model: MonitoredModel, before: _Polled | None) -> _Polled:
+    try:
+        found = os.stat(model.base_path)
+    except OSError:
         reason = not_found(f"{model.base_path} not found")
         raise invalid_argument(
             f"Could not find base path {model.base_path} for servable {model.name} with error {reason}"
-        )
+        ) from None
+    stamp = found.st_mtime_ns, found.st_ino
+    if before and before.stamp == stamp and before.model == model:
+        return before
     try:
         children = os.listdir(model.base_path)
     except OSError as error:
         raise ServingError(not_found("").code, f"{model.base_path}: {error.strerror}") from error
     versions = aspired_versions(model.policy, model.base_path, children)
+    complaints = []
     missing = missing_specific_versions(model.policy, versions)
     if missing:
         complaints.append(f"Versions {missing} of servable {model.name} are asked for, but not in {model.base_path}")
@@ -117,4 +142,5 @@ def _poll_model(model: MonitoredModel, complaints: list[str]) -> dict[int, str]:
             f"No versions of servable {model.name} found under base path {model.base_path}. "
             "Did you forget to name your leaf directory as a number (eg. '/1/')?"
         )
-    return versions
+    settled = found.st_mtime < time.time() - _RACY_SECONDS
+    return _Polled(model, stamp if settled else None, versions, tuple(complaints))

@@ -2,12 +2,13 @@
 before, and may forget at any time.
 
 A folder's time stamps change with the names in it, so that asking for stamps alone tells whether a model is as it was:
-half the work of listing its folders. File systems on which that does not hold are why each SCANS-th scan trusts
-nothing.
+half the work of listing its folders. File systems on which that does not hold are why each SCANS-th scan of everything
+trusts nothing. Where file events tell what may have changed, not even the stamps of the rest are asked for.
 """
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from portico.controller.inventory import FoundModel, FoundPolicy, FoundVersion
@@ -32,28 +33,23 @@ class Recheck:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._scans = 0
+        self._suspects: Collection[str] | None = None
 
-    def begin(self) -> None:
-        """A scan begins."""
-        self._scans += 1
-        if self._scans % SCANS == 0:
+    def begin(self, suspects: Collection[str] | None) -> None:
+        """A scan begins. `suspects` are the models that may have changed, None for all."""
+        self._suspects = suspects
+        self._scans += suspects is None
+        if suspects is None and self._scans % SCANS == 0:
             self._known.clear()
 
     def same(self, name: str) -> FoundModel | None:
-        """The model of that name if nothing in its folder has changed, None if that is not known."""
+        """The model of that name if its folder is as it was, or not among the suspects; None if that is not known."""
         known = self._known.get(name)
-        if known is None:
+        suspect = self._suspects is None or name in self._suspects
+        if known and suspect and not _holds(known):
+            del self._known[name]
             return None
-        try:
-            for path, stamp in known.files:
-                if _stamp(path) != stamp:
-                    return None
-            for path, stamp in known.folders:
-                if _stamp(path) != stamp:
-                    return None
-        except OSError:
-            return None
-        return known.model
+        return known.model if known else None
 
     def note(self, root: str, model: FoundModel) -> None:
         """Remembers a model that was just read from its folder in `root`."""
@@ -80,6 +76,13 @@ class Recheck:
             return
         if max(max(mtime, ctime) for _, (_, mtime, ctime, _) in stamped) / 1e9 < time.time() - RACY:
             self._known[model.name] = _Known(model, stamped, tuple(files))
+
+
+def _holds(known: _Known) -> bool:
+    try:
+        return all(_stamp(path) == stamp for path, stamp in (*known.files, *known.folders))
+    except OSError:
+        return False
 
 
 def _stamp(path: str) -> _Stamp:

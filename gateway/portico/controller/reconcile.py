@@ -49,7 +49,7 @@ class Repository(Protocol):
         """Seconds until files may have settled that still change, None if there are none."""
         ...
 
-    async def look(self) -> Inventory: ...
+    async def look(self, loading: Collection[str]) -> Inventory: ...
 
 
 class Balancer(Protocol):
@@ -175,7 +175,7 @@ class Reconciler:
 
     async def _look(self) -> Inventory | None:
         try:
-            found = await self._repository.look()
+            found = await self._repository.look(self._work.loading())
         except OSError as error:
             self._troubles.tell("model repository", f"the model repository cannot be read: {error}")
             return None
@@ -222,7 +222,8 @@ class Reconciler:
         assert self._inventory
         self._journal.published(published, table, self._inventory, self._work.loaded)
         self._published = table
-        self._wake.set()
+        if {route.servable for route in routes(published)} - {route.servable for route in routes(table)}:
+            self._wake.set()  # what no route leads to any more begins to drain
 
     async def _rotate(self, decided: Plan) -> None:
         for server, addresses in decided.rotation.items():

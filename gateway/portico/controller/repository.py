@@ -3,6 +3,7 @@ and each file is read once per change.
 """
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from portico.controller.file_events import Changes
 from portico.controller.inventory import FileStamp, FoundVersion, Inventory, Listing, ModelFiles, VersionFiles
 from portico.controller.judge import JudgedPolicy, Judgement, judge, judge_policy, named
 from portico.controller.policy import Policy
@@ -28,6 +30,8 @@ LARGE = 64 << 20
 """Bytes."""
 PATIENCE = 0.2
 """Seconds that a look waits for files that it begins to read; what takes longer is in a later look."""
+BUSY = 5
+"""How many times as long everything may go without being looked at while something is being swapped."""
 
 _Key = tuple[str, tuple[FileStamp, ...]]
 _Result = TypeVar("_Result")
@@ -66,8 +70,8 @@ class _Model:
 class Repository:
     """Looks at a folder again and again.
 
-    `settle` is in seconds. `wake` is called when a judgement has come that a look did not wait for. `arrived` gives the
-    paths, relative to `root`, that were moved in since it was last asked.
+    `settle` is in seconds. `wake` is called when a judgement has come that a look did not wait for. `changes` tells
+    what has happened since it was last asked; if nothing was lost, it is taken at its word for `interval` seconds.
     """
 
     def __init__(
@@ -75,12 +79,15 @@ class Repository:
         root: Path,
         settle: float,
         wake: Callable[[], None],
-        arrived: Callable[[], Collection[str]] = frozenset,
+        changes: Callable[[], Changes] = lambda: Changes(lost=True),
+        interval: float = 1.0,
     ) -> None:
         self._root = root
         self._settler = Settler(settle)
         self._wake = wake
-        self._arrived = arrived
+        self._changes = changes
+        self._interval = interval
+        self._saw_all = -math.inf
         self._listing = Listing()
         self._recheck = Recheck()
         self._models: dict[str, _Model] = {}
@@ -95,12 +102,18 @@ class Repository:
         due = self._settler.due
         return None if due is None else max(0.0, due - time.monotonic())
 
-    async def look(self) -> Inventory:
-        """What should be served now. Raises OSError if the repository itself cannot be read."""
+    async def look(self, loading: Collection[str] = ()) -> Inventory:
+        """What should be served now; `loading` are models whose files must not be taken to be as they were. Raises
+        OSError if the repository itself cannot be read.
+        """
         # Asked before the scan begins: what is moved in while it goes on may be seen half replaced.
-        arrived, started = self._arrived(), time.monotonic()
-        self._listing = await asyncio.to_thread(scan, self._root, self._listing, self._recheck)
-        seen = self._settler.observe(self._listing, started, time.time(), arrived)
+        changes, started = self._changes(), time.monotonic()
+        suspects = self._suspects(changes, loading, started)
+        # Should the scan fail, what was told of is lost.
+        saw_all, self._saw_all = self._saw_all, -math.inf
+        self._listing = await asyncio.to_thread(scan, self._root, self._listing, self._recheck, suspects)
+        self._saw_all = started if suspects is None else saw_all
+        seen = self._settler.observe(self._listing, started, time.time(), changes.arrived)
         changed = self._follow(seen)
         changed += [
             name for name, model in self._models.items() if model.warmup and self._warmup_is_new(model, started)
@@ -118,6 +131,15 @@ class Repository:
             judging.give_up()
         for pool in (self._readers, self._large):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _suspects(self, changes: Changes, loading: Collection[str], now: float) -> set[str] | None:
+        """The models that may have changed, None for all. A file that is being written tells of nothing before it is
+        closed, so what moves is among them.
+        """
+        moving = {name for name, model in self._models.items() if not model.final} | self._settler.restless
+        suspects = moving.union(changes.disturbed, loading)
+        patience = self._interval * (BUSY if suspects else 1)
+        return None if changes.lost or now - self._saw_all >= patience else suspects
 
     def _follow(self, seen: Mapping[str, SeenModel]) -> list[str]:
         """Begins to read what is new and settled, and forgets what is gone. The names that may have changed."""

@@ -9,7 +9,7 @@ thread for each look. What is wrong with one name is written beside it and touch
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from portico.controller.inventory import NO_VERSION, FileStamp, FoundModel, FoundPolicy, FoundVersion, Listing
@@ -47,13 +47,19 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.endswith(_TEMPORARY) or name in _HIDDEN
 
 
-def scan(repository: Path, before: Listing = _NOTHING, recheck: Recheck | None = None) -> Listing:
+def scan(
+    repository: Path,
+    before: Listing = _NOTHING,
+    recheck: Recheck | None = None,
+    suspects: Collection[str] | None = None,
+) -> Listing:
     """Everything in `repository` that means to be a model. Raises OSError if the repository itself cannot be read.
 
-    What is as it was in `before` is the same object again. `recheck` may know that without looking closely.
+    What is as it was in `before` is the same object again. `recheck` may know that without looking closely, or without
+    looking at all at those that are not among the `suspects`.
     """
     if recheck:
-        recheck.begin()
+        recheck.begin(suspects)
     root = os.path.realpath(repository)
     with os.scandir(root) as found:
         top = sorted((entry for entry in found if not is_ignored(entry.name)), key=lambda entry: entry.name)

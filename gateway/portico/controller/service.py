@@ -60,7 +60,7 @@ async def open_controller(settings: ControllerSettings, connect: Connect) -> Asy
         cache = CacheApi(CacheEntries(redis), backplane, Purges(redis).announce)
         await opened.enter_async_context(listening(settings.metrics_address, cache.routes()))
         watch = await opened.enter_async_context(watching(models, wake.set))
-        repository = Repository(models, settings.settle, wake.set, watch.take_arrived)
+        repository = Repository(models, settings.settle, wake.set, watch.take, settings.scan_interval)
         opened.callback(repository.close)
         beat = heartbeat.default_path()
         yield Reconciler(

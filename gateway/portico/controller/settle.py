@@ -82,6 +82,11 @@ class Settler:
         """When (monotonic seconds) the next thing settles, or is gone for good, if nothing changes; None for never."""
         return self._due
 
+    @property
+    def restless(self) -> set[str]:
+        """The names of the models of which something has not settled yet."""
+        return {name for name, tracked in self._tracked.items() if tracked.quiet is None}
+
     def observe(
         self, listing: Listing, monotonic: float, wall: float, arrived: Collection[str] = frozenset()
     ) -> Mapping[str, SeenModel]:

@@ -63,10 +63,11 @@ class Stage:
             self._put(servable)
 
     def keep_whole(self, servables: Iterable[Servable]) -> None:
-        """Puts those again, of many that were put before, whose link is gone or leads nowhere."""
+        """Puts those SavedModels again, of many that were put before, whose base path is gone."""
         with self._lock, self._explained():
+            lying = {entry.name for entry in _entries(self._roots[Server.TF_SERVING])}
             for servable in servables:
-                if not os.path.exists(self._place(servable)):
+                if servable.name not in lying:
                     self._put(servable)
 
     def _put(self, servable: Servable) -> None:

@@ -18,7 +18,8 @@ CHECK = 5.0
 """Seconds between two looks whether the repository is still the folder that is watched."""
 RETRY = 60.0
 """Seconds until events are tried again where there were none to be had."""
-MAX_ARRIVED = 10_000
+MAX_PATHS = 10_000
+"""That are kept for one who asks; for one who does not, what happened is forgotten."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +42,15 @@ class Watch:
     def __init__(self, root: Path, wake: Callable[[], None]) -> None:
         self._root = root
         self._wake = wake
-        self._arrived: set[str] = set()
+        self._changes = Changes(lost=True)
+        self._reliable = False
         self._told = ""
 
-    def take_arrived(self) -> frozenset[str]:
-        """The paths, relative to the repository, that were moved in since this was called last, and have lain still
-        since. With those that nobody asks for, at most MAX_ARRIVED are kept.
-        """
-        arrived, self._arrived = frozenset(self._arrived), set()
-        return arrived
+    def take(self) -> Changes:
+        """What has happened since this was called last; `lost` where there may be more than is told."""
+        changes, self._changes = self._changes, Changes()
+        changes.lost = changes.lost or not self._reliable
+        return changes
 
     async def run(self) -> None:
         """Watches until it is cancelled. Where there are no events, one line in the log says so."""
@@ -64,6 +65,7 @@ class Watch:
                     self._tell(f"there are no file events: {error.strerror or error}")
                 except Exception:
                     _log.exception("file events failed; the timer goes on")
+                self._reliable = False
                 await asyncio.sleep(RETRY)
         finally:
             thread.submit(events.close)
@@ -72,10 +74,12 @@ class Watch:
     async def _run(self, events: FileEvents, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(thread, events.open)
+        self._changes.lost = True
         self._wake()
         woken, pause = 0.0, PAUSE
         while True:
             self._tell(events.problem)
+            self._reliable = not events.problem
             readable = await _readable(events.fileno(), CHECK)
             changes = await loop.run_in_executor(thread, events.read if readable else events.check)
             if not changes.any:
@@ -92,12 +96,12 @@ class Watch:
             await asyncio.sleep(PAUSE)
 
     def _note(self, changes: Changes) -> None:
-        if changes.lost:
-            self._arrived.clear()
-        self._arrived -= changes.disturbed
-        self._arrived |= changes.arrived
-        if len(self._arrived) > MAX_ARRIVED:
-            self._arrived.clear()
+        kept = self._changes
+        kept.arrived -= changes.disturbed
+        kept.arrived |= changes.arrived
+        kept.disturbed |= changes.disturbed
+        if changes.lost or len(kept.disturbed) > MAX_PATHS:
+            self._changes = Changes(lost=True)
 
     def _tell(self, problem: str) -> None:
         if problem and problem != self._told:

@@ -47,7 +47,8 @@ class Work:
         self._paused: dict[Key, float] = {}
         self._warmed: dict[str, set[str]] = {}
         self._since: Mapping[str, float] = {}
-        self._files: dict[Key, tuple[Server, float | None]] = {}
+        self._files: dict[Key, tuple[Servable, float | None]] = {}
+        self._ended: set[str] = set()
         self._spoiled: dict[Key, Server] = {}
         self.loaded: dict[str, tuple[float, float]] = {}
         """When the last load of each servable into a replica began and ended, by its name."""
@@ -63,7 +64,7 @@ class Work:
         state = LoadState.LOADING if isinstance(action, Load) else LoadState.UNLOADING
         work = self._load(action, key) if isinstance(action, Load) else self._unload(action, key)
         if isinstance(action, Load):
-            self._files[key] = action.servable.server, self._since.get(name)
+            self._files[key] = action.servable, self._since.get(name)
         task = asyncio.create_task(work, name=f"{state} {name}")
         self._tasks[key] = task, state
         task.add_done_callback(lambda _: self._done(key))
@@ -112,6 +113,10 @@ class Work:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def loading(self) -> set[str]:
+        """The models of which files are being read, or were until the last look had begun."""
+        return self._ended | {servable.model for servable, _ in self._files.values()}
+
     def notice_files(self, since: Mapping[str, float]) -> bool:
         """`since` is when the files of each servable that lies there were put there. What was loaded while they
         changed, and be they changed back, may be a mixture: it is unloaded again. Whether that was found just now.
@@ -119,12 +124,14 @@ class Work:
         self._since = since
         self._unload_failures.forget_old()
         found = False
-        for key, (server, before) in list(self._files.items()):
+        self._ended = set()
+        for key, (servable, before) in list(self._files.items()):
             if since.get(key[1]) != before:
                 found = found or key not in self._spoiled
-                self._spoiled[key] = server
+                self._spoiled[key] = servable.server
             if key not in self._tasks:
                 del self._files[key]
+                self._ended.add(servable.model)
         for key, server in self._spoiled.items():
             if key not in self._tasks:
                 self.start(Unload(key[0], server, key[1]))

@@ -120,6 +120,21 @@ def test_folders_in_which_nothing_changed_are_not_listed(
     assert set(listed) == {"faces", "faces/3", "faces/beta", "linked", "linked/1"}
 
 
+def test_only_suspects_are_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are what they were; what was found to be gone does not come back."""
+    aged(monkeypatch)
+    recheck = Recheck()
+    before = scan(root, Listing(), recheck)
+    overwrite(root)
+    assert scan(root, before, recheck, ()) == before
+    assert scan(root, before, recheck, {"iris"}) == scan(root) != before
+    (root / "faces").rename(root / ".faces")
+    put(root / "faces")
+    for suspects in ({"faces"}, ()):
+        before = scan(root, before, recheck, suspects)
+        assert before == scan(root)
+
+
 def test_folders_that_changed_just_now_are_listed_again(root: Path, listed: list[str]) -> None:
     """Two changes within one tick of a file system's clock leave the same time stamps."""
     recheck = Recheck()

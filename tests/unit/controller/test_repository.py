@@ -13,6 +13,7 @@ import pytest
 
 from portico.controller import judge as judging
 from portico.controller import repository as module
+from portico.controller.file_events import Changes
 from portico.controller.inventory import FoundPolicy, FoundVersion, Inventory, ModelFiles, VersionFiles
 from portico.controller.judge import JudgedPolicy, Judgement
 from portico.controller.policy import Policy
@@ -319,7 +320,7 @@ async def test_a_controller_that_starts_beside_an_edit_takes_nothing_away(root: 
 async def test_what_was_moved_in_is_served_at_the_next_look(root: Path) -> None:
     """However long others have to settle; and the look after it is due when they have."""
     arrived: set[str] = set()
-    repository = Repository(root, 3600.0, lambda: None, lambda: arrived)
+    repository = Repository(root, 3600.0, lambda: None, lambda: Changes(arrived=arrived))
     assert repository.next_look is None
     await repository.look()
     put(root / "iris/1/saved_model.pb")
@@ -357,6 +358,64 @@ async def test_a_look_without_news_makes_nothing_new(root: Path, repository: Rep
     third = await repository.look()
     assert third.models["iris"] is first.models["iris"]
     assert third.models["digits"] is not first.models["digits"]
+
+
+@pytest.fixture
+def told(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Repository, Changes]]:
+    """A repository with two settled models, long ago looked at, which learns of changes by what is put there."""
+    for model in ("iris", "wine"):
+        put(root / model / "1/saved_model.pb")
+    later = time.time() + 3600
+    monkeypatch.setattr("portico.controller.recheck.time.time", lambda: later)
+    changes = Changes()
+    looked_at = Repository(root, SETTLE, lambda: None, lambda: changes, 3600.0)
+    yield looked_at, changes
+    looked_at.close()
+
+
+async def changed(repository: Repository, root: Path, *loading: str) -> set[str]:
+    """The models that a look finds changed after all were."""
+    for model in ("iris", "wine"):
+        await look_until(repository, model, whole)
+    await repository.look()
+    for model in ("iris", "wine"):
+        put(root / model / "1/saved_model.pb", b"other")
+    return {name for name, files in (await repository.look(loading)).models.items() if not whole(files)}
+
+
+async def test_only_what_events_told_of_is_looked_at(root: Path, told: tuple[Repository, Changes]) -> None:
+    """Where they are known to tell everything, for as long as the interval."""
+    repository, changes = told
+    assert await changed(repository, root) == set()
+    changes.disturb("wine/1/saved_model.pb")
+    assert {name for name, files in (await repository.look()).models.items() if not whole(files)} == {"wine"}
+    await look_until(repository, "wine", whole)
+    put(root / "rose/1/saved_model.pb")
+    assert set((await repository.look()).models) == {"iris", "rose", "wine"}
+
+
+async def test_what_is_loaded_is_looked_at_in_any_case(root: Path, told: tuple[Repository, Changes]) -> None:
+    """A file that is written in place tells of nothing before it is closed; a load must not have read half of it."""
+    assert await changed(told[0], root, "iris") == {"iris"}
+
+
+@pytest.mark.parametrize("why", ["lost", "interval", "failed"])
+async def test_everything_is_looked_at(
+    root: Path, told: tuple[Repository, Changes], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When events were lost, when the interval is over, and after a look that failed."""
+    repository, changes = told
+    assert await changed(repository, root) == set()
+    if why == "lost":
+        changes.lost = True
+    if why == "interval":
+        repository._interval = 0.0
+    if why == "failed":
+        root.rename(root.with_name("away"))
+        with pytest.raises(OSError, match="No such file"):
+            await repository.look()
+        root.with_name("away").rename(root)
+    assert not any(whole(files) for files in (await repository.look()).models.values())
 
 
 async def test_large_files_do_not_hold_up_small_ones(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Watched:
         self.woken.clear()
         change()
         await asyncio.wait_for(self.woken.wait(), 30)
-        return self.watch.take_arrived()
+        return frozenset(self.watch.take().arrived)
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ def test_what_changes_after_it_was_moved_has_not_arrived(root: Path, change: Cal
     looked = Watch(root, lambda: None)
     looked._note(first)
     looked._note(second)
-    assert "iris/2" not in looked.take_arrived()
+    assert "iris/2" not in looked.take().arrived
 
 
 def test_a_symbolic_link_arrives_when_it_is_made(root: Path) -> None:
@@ -258,16 +258,22 @@ def test_lost_events_begin_everything_anew(root: Path, monkeypatch: pytest.Monke
     looked = Watch(root, lambda: None)
     looked._note(Changes(any=True, arrived={"iris/2"}))
     looked._note(found)
-    assert looked.take_arrived() == frozenset()
+    told = looked.take()
+    assert (told.lost, told.arrived) == (True, set())
 
 
 def test_what_nobody_asks_for_does_not_pile_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The paths that were moved in are bounded."""
-    monkeypatch.setattr(watch, "MAX_ARRIVED", 10)
+    """The paths that are kept are bounded; beyond that it is known only that something happened."""
+    monkeypatch.setattr(watch, "MAX_PATHS", 10)
     looked = Watch(root, lambda: None)
+    looked._changes, looked._reliable = Changes(), True
     for number in range(11):
-        looked._note(Changes(any=True, arrived={f"{number}.mar"}))
-    assert looked.take_arrived() == frozenset()
+        changes = Changes()
+        changes.arrive(f"{number}.mar")
+        looked._note(changes)
+    told = looked.take()
+    assert (told.lost, told.arrived, told.disturbed) == (True, set(), set())
+    assert not looked.take().lost
 
 
 async def test_without_inotify_the_log_says_so_once(

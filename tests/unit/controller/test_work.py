@@ -94,6 +94,18 @@ async def test_a_change_that_is_seen_after_the_load_spoils_it_too(site: Site) ->
     assert await site.does() == []
 
 
+async def test_what_is_loaded_is_named_until_a_look_began_after_its_end(site: Site) -> None:
+    """The look that went on as the load ended may have come too early to see what it read."""
+    hold = site.replica.hold[IRIS.name] = asyncio.Event()
+    await site.does(LOAD)
+    assert site.work.loading() == {"iris"}
+    hold.set()
+    await site.does()
+    for still in ({"iris"}, set()):
+        site.work.notice_files({})
+        assert site.work.loading() == still
+
+
 async def test_a_spoiled_load_that_cannot_be_unloaded_stays_out(site: Site) -> None:
     """It is not called ready, and the unload is tried again."""
     site.work.notice_files({IRIS.name: 1.0})
