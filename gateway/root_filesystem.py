@@ -5,6 +5,7 @@ certificates), and bash, in which the health check is written. That is half the 
 little that ever needs patches.
 """
 
+import compileall
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ def gather(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
     shutil.copytree(PACKAGES, inside(root, PACKAGES), symlinks=True)
     shutil.copytree(STDLIB, inside(root, STDLIB), symlinks=True, ignore=shutil.ignore_patterns(*UNUSED, "config-*"))
+    compileall.compile_dir(inside(root, STDLIB), quiet=1, stripdir=str(root))  # the official image has no bytecode
     for path in map(Path, FILES):
         if path.is_dir():
             shutil.copytree(path, inside(root, path), symlinks=True)
@@ -37,7 +39,8 @@ def gather(root: Path) -> None:
     binaries = [
         file for home in (PACKAGES, STDLIB) for file in home.rglob("*") if ".so" in file.name or file.name == "envoy"
     ]
-    library = Path(sysconfig.get_config_var("LIBDIR")).rglob(f"libpython{sysconfig.get_python_version()}.so*")
+    libraries = Path(sysconfig.get_config_var("LIBDIR")).rglob(f"libpython{sysconfig.get_python_version()}.so*")
+    library = {each.resolve() for each in libraries}
     for file in {python, Path("/bin/bash"), *library, *linked([python, "/bin/bash", *binaries])}:
         if not file.is_relative_to(PACKAGES):
             shutil.copy(file, inside(root, file))

@@ -7,11 +7,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,15 @@ class Composed:
         secret.write_text(self.password + "\n")
         for path in (self.scratch, *self.scratch.rglob("*")):  # containers have users of their own
             path.chmod(0o755 if path.is_dir() else 0o644)
-        settings = {"MODELS": self.models, "PORT": self.port, "REDIS_PASSWORD_FILE": secret}
-        (self.scratch / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        # Settings in the environment of who runs the tests are for other stacks.
+        known = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+        others = {name: value for name, value in self.engine.environment.items() if name not in known}
+        settings = {"MODELS": str(self.models), "PORT": str(self.port), "REDIS_PASSWORD_FILE": str(secret)}
+        self.engine = replace(self.engine, environment={**others, **settings})
 
     def compose(self, *arguments: str, seconds: float = UP_SECONDS) -> str:
         """What `docker compose ...` prints."""
-        where = ("--project-name", PROJECT, "--env-file", str(self.scratch / "env"), "--progress", "quiet")
+        where = ("--project-name", PROJECT, "--env-file", os.devnull, "--progress", "quiet")
         return self.engine.docker(
             "compose", *where, "--file", str(ROOT / "docker-compose.yml"), *arguments, seconds=seconds
         )
@@ -85,7 +87,8 @@ class Composed:
     def kill(self, container: str) -> None:
         """Ends a container's main process by SIGKILL, as a crash would; `docker kill` would keep it from restarting."""
         (found,) = self.inspected(container)
-        os.kill(int(found["State"]["Pid"]), signal.SIGKILL)
+        kill = ("--entrypoint", "sh", found["Image"], "-c", f"kill -9 {found['State']['Pid']}")
+        self.engine.docker("run", "--rm", "--pid", "host", "--user", "0", "--network", "none", *kill)
 
     def unhealthy(self) -> list[str]:
         """The containers that do not run or whose health check does not pass, and how they are."""

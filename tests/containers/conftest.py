@@ -14,7 +14,7 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "stack"
 from composed import Composed
 from engine import Engine
 from engine import engine as reachable_engine
-from images import build_images
+from images import build_images, remove_names
 from probe_models import SavedModels
 
 from portico.local import layout
@@ -31,15 +31,21 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def images(engine: Engine, pytestconfig: pytest.Config) -> None:
-    """All images of docker-compose.yml are there. Building takes minutes the first time, so it is shown."""
+def images(engine: Engine, pytestconfig: pytest.Config) -> Iterator[None]:
+    """All images of docker-compose.yml are there; building them takes minutes at first, so it is shown. In an engine of
+    somebody's own no stand-in keeps an official name.
+    """
+    official = os.environ.get("IMAGES") == "official"
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def say(line: str) -> None:
         with capture.global_and_fixture_disabled():
             print(f"\n{line}", end="", flush=True)
 
-    build_images(engine, os.environ.get("IMAGES") == "official", say)
+    build_images(engine, official, say)
+    yield
+    if not (official or engine.private):
+        remove_names(engine)
 
 
 @pytest.fixture(scope="session")

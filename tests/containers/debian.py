@@ -23,7 +23,7 @@ echo 'path-include=/usr/share/doc/*/copyright' >> etc/dpkg/dpkg.cfg.d/small
 : > etc/resolv.conf
 : > etc/hostname
 rm -rf var/log/*.log var/log/apt/* var/cache/debconf/*-old
-printf '%s' "$SOURCES" > etc/apt/sources.list
+: > etc/apt/sources.list
 """
 # A container is thrown away when a machine fails, so nothing need be synchronised to the disk.
 OPTIONS = ["--variant=minbase", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"']
@@ -38,13 +38,12 @@ def import_debian(engine: Engine) -> None:
     """Makes the image from the newest packages. Raises PackageError where that cannot be done, or EngineError."""
     main, security = engine_packages.mirrors()
     programs = engine_packages.mmdebstrap()
-    public = engine_packages.sources(RELEASE, engine_packages.MIRROR, engine_packages.SECURITY)
     environment = {**engine.environment, "PATH": f"{programs}{os.pathsep}{engine.environment['PATH']}"}
     command = ["mmdebstrap", "--quiet", "--mode=root", *OPTIONS, f"--customize-hook={TRIM}", RELEASE]
     with tempfile.TemporaryDirectory(prefix="portico-debian-", dir=_fast_folder()) as scratch:
         Path(scratch).chmod(0o755)  # apt downloads as a user of its own
         archive = Path(scratch) / "root.tar"
-        environment |= {"SOURCES": public, "TMPDIR": scratch}
+        environment |= {"TMPDIR": scratch}
         done = subprocess.run(
             [*command, str(archive), "-"],
             env=environment,
@@ -65,11 +64,8 @@ def _fast_folder() -> Path | None:
     return MEMORY if MEMORY.exists() and shutil.disk_usage(MEMORY).free > NEEDED else None
 
 
-def host_sources(folder: Path) -> Path | None:
-    """A file with the host's own mirror for apt inside builds; None where that is the public one anyway."""
-    main, security = engine_packages.mirrors()
-    if (main, security) == (engine_packages.MIRROR, engine_packages.SECURITY):
-        return None
+def host_sources(folder: Path) -> Path:
+    """A file with the archives that the host's apt uses, for apt inside builds: none stays in an image."""
     file = folder / "sources.list"
-    file.write_text(engine_packages.sources(RELEASE, main, security))
+    file.write_text(engine_packages.sources(RELEASE, *engine_packages.mirrors()))
     return file

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[2] / ".venv/containers"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Debian 12 has version 1 only. This one is a single static program, which runs on Debian 12.
 COMPOSE_RELEASE = "trixie"
@@ -68,12 +66,16 @@ def mmdebstrap() -> Path:
 
 
 def mirrors() -> tuple[str, str]:
-    """Debian's main archive and its security archive, where the host's apt gets them; else the public ones."""
+    """Debian's main archive and its security archive, where the host's apt gets them. Raises PackageError."""
     if not shutil.which("apt-get"):
-        return MIRROR, SECURITY
+        raise PackageError(
+            "The stand-ins are made of Debian's packages, which takes apt. IMAGES=official does without."
+        )
     listing = _apt(["apt-get", "indextargets", "--format", "$(LABEL) $(SITE)", "Created-By: Packages"])
     sites = dict(line.rsplit(" ", 1) for line in reversed(listing.splitlines()) if " " in line)
-    return sites.get("Debian", MIRROR), sites.get("Debian-Security", SECURITY)
+    if not {"Debian", "Debian-Security"} <= sites.keys():
+        raise PackageError("apt knows no archive of Debian yet: run `apt-get update`, on Debian.")
+    return sites["Debian"], sites["Debian-Security"]
 
 
 def sources(release: str, main: str, security: str) -> str:
@@ -113,7 +115,7 @@ def _unpacked(name: str, packages: list[str], release: str | None = None) -> Pat
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for package in sorted((state / "archives").glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", str(package), str(partial)], check=True)
+        _apt(["dpkg-deb", "-x", str(package), str(partial)])
     partial.rename(root)
     shutil.rmtree(state)
     return root

@@ -112,7 +112,7 @@ def build_images(engine: Engine, official: bool, say: Say) -> None:
     """Every image of docker-compose.yml is there afterwards. Raises EngineError or PackageError, saying what to do."""
     names = Names.read()
     with tempfile.TemporaryDirectory(prefix="portico-build-") as scratch:
-        build = Build(engine, _secrets(Path(scratch)), say)
+        build = Build(engine, _secrets(Path(scratch), official), say)
         if official:
             _pull(build, names)
             build.image(ROOT / "gateway/Dockerfile", GATEWAY)
@@ -171,6 +171,13 @@ def _label(engine: Engine, name: str) -> str | None:
     return label.strip().replace("<no value>", "")
 
 
+def remove_names(engine: Engine) -> None:
+    """Takes the official names from the stand-ins, so that `docker compose up` pulls the real images again. What they
+    were built of stays cached.
+    """
+    engine.docker("image", "rm", *(name for name in Names.read().all() if _label(engine, name)))
+
+
 def _refuse_to_overwrite(engine: Engine, names: Names) -> None:
     real = [name for name in names.all() if _label(engine, name) == ""]
     if real:
@@ -193,11 +200,11 @@ def _require_environments() -> None:
             )
 
 
-def _secrets(scratch: Path) -> list[str]:
-    """Files of the host that builds may read and that do not stay in images: certificates, and apt's mirror."""
+def _secrets(scratch: Path, official: bool) -> list[str]:
+    """Files of the host that builds may read and that do not stay in images: certificates, and apt's archives."""
     files = {"ca": next((os.environ[name] for name in BUNDLES if os.path.isfile(os.environ.get(name, ""))), None)}
-    sources = debian.host_sources(scratch)
-    files["sources"] = str(sources) if sources else None
+    if not official:
+        files["sources"] = str(debian.host_sources(scratch))
     return [part for name, file in files.items() if file for part in ("--secret", f"id={name},src={file}")]
 
 

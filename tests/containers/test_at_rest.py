@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
-from composed import ROOT, SERVICES, Composed
+from composed import PROJECT, ROOT, SERVICES, Composed
 from engine import Engine
 
 from door import Door, eventually
@@ -34,6 +35,18 @@ def test_every_protocol_predicts(stack: Composed) -> None:
 def test_compose_takes_every_combination_of_files(engine: Engine) -> None:
     """`docker compose config` finds docker-compose.yml valid, alone and with each set of overlays."""
     pytest_passes("tests/contract/test_overlays.py", "tests/contract/test_compose.py", environment=engine.environment)
+
+
+def test_redis_needs_no_password(stack: Composed) -> None:
+    """By default there is none, and Redis is healthy all the same."""
+    where = ("--project-name", f"{PROJECT}-bare", "--env-file", os.devnull, "--file", str(ROOT / "docker-compose.yml"))
+    environment = {name: value for name, value in stack.engine.environment.items() if name != "REDIS_PASSWORD_FILE"}
+    bare = replace(stack.engine, environment=environment)
+    try:
+        bare.docker("compose", *where, "up", "--detach", "--wait", "redis", seconds=60)
+        assert bare.docker("compose", *where, "exec", "--no-TTY", "redis", "redis-cli", "dbsize") == "0\n"
+    finally:
+        bare.docker("compose", *where, "down", "--volumes", "--timeout", "1", seconds=60)
 
 
 def pytest_passes(*tests: str, environment: Mapping[str, str]) -> None:

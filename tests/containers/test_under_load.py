@@ -1,6 +1,7 @@
 """What people do to a stack of containers while clients call it: models change, services scale, processes die."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -80,24 +81,25 @@ def answered(watched: Iterable[Watched]) -> bool:
     return all(one.answers > 10 for one in watched)
 
 
+async def change(models: Models, watched: list[Watched]) -> None:
+    """A new version dropped for two models, the archives of the other two overwritten; until all answer by the new."""
+    before, after = models.content, models.content + 1
+    for one in watched:
+        one.allow(before, after)
+    models.content = after
+    folders = [models.stack.models / name / str(after) for name in ("tf-rest", "tf-grpc")]
+    await asyncio.gather(*(slowly(folder, models.saved_models.files(after)) for folder in folders))
+    for name in ("torch-rest", "torch-grpc"):
+        models.write(f"{name}.mar", archive(after))
+    await asyncio.gather(*(one.until(after, SWAP_SECONDS) for one in watched))
+    for one in watched:
+        one.allow(after)
+
+
 async def test_files_are_swapped_under_load(models: Models) -> None:
     """A version dropped into the bind mount is served, archives are overwritten in place, and no call fails."""
     async with calling(models) as watched:
-        before, after = models.content, models.content + 1
-        for one in watched:
-            one.allow(before, after)
-        models.content = after
-        await asyncio.gather(
-            *(
-                slowly(models.stack.models / name / "2", models.saved_models.files(after))
-                for name in ("tf-rest", "tf-grpc")
-            )
-        )
-        for name in ("torch-rest", "torch-grpc"):
-            models.write(f"{name}.mar", archive(after))
-        await asyncio.gather(*(one.until(after, SWAP_SECONDS) for one in watched))
-        for one in watched:
-            one.allow(after)
+        await change(models, watched)
         await asyncio.sleep(1)
     assert failures(watched) == []
     assert answered(watched)
@@ -121,6 +123,7 @@ async def test_each_service_scales_up_and_down_under_load(models: Models) -> Non
                 60,
                 lambda cluster=cluster: f"not all of {cluster} are called: {stack.called(cluster)}",
             )
+        await change(models, watched)
         await asyncio.to_thread(stack.up, gateway=1, tf_serving=1, torchserve=1)
         for service in REPLICATED:
             assert len(stack.containers(service)) == 1
@@ -156,6 +159,7 @@ async def test_each_process_is_killed_under_load(models: Models) -> None:
     under_way = len(watched)
     assert len(lost.pop("gateway")) <= under_way
     away = lost.pop("envoy")  # nobody is there to be called until it is back
-    assert all(word in failure for failure in away for word in ["Error"]), away
+    assert all(re.search(r"Client\w+Error|Server\w+Error|UNAVAILABLE", failure) for failure in away), away
+    assert not [failure for failure in away if "AssertionError" in failure], away
     assert answered(watched)
     assert lost == {service: [] for service in SERVICES if service not in ("gateway", "envoy")}

@@ -9,8 +9,10 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+
+from portico.background import running
 
 NOTICE = 2.0
 """Seconds until every Envoy has seen that the health check fails: it asks each second (envoy/envoy.yaml)."""
@@ -41,8 +43,9 @@ class Draining:
 
         def wait() -> None:
             while not closed.is_set():
-                if signal.sigtimedwait({number}, 0.5):
-                    loop.call_soon_threadsafe(told.set)
+                if signal.sigtimedwait({number}, 0.2):
+                    with suppress(RuntimeError):  # the loop has just been closed
+                        loop.call_soon_threadsafe(told.set)
                     return
 
         async def drain() -> None:
@@ -50,13 +53,14 @@ class Draining:
             await self._drain()
             end()
 
-        threading.Thread(target=wait, name="draining", daemon=True).start()
-        task = asyncio.create_task(drain(), name="draining")
+        thread = threading.Thread(target=wait, name="draining", daemon=True)
+        thread.start()
         try:
-            yield
+            async with running(drain(), "draining"):
+                yield
         finally:
             closed.set()
-            task.cancel()
+            await asyncio.to_thread(thread.join, 1.0)
 
     async def _drain(self) -> None:
         self.begun = True

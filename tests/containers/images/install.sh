@@ -1,10 +1,8 @@
 #!/bin/sh
-# Installs Debian packages during a build, from the host's mirror where the build was given one as a secret.
+# Installs Debian packages during a build, from the archives of the host's apt, which the build gets as a secret.
 set -eu
 apt() {
-    if [ -s /run/sources.list ]; then
-        set -- -o Dir::Etc::SourceList=/run/sources.list -o Dir::Etc::SourceParts=- "$@"
-    fi
+    set -- -o Dir::Etc::SourceList=/run/sources.list -o Dir::Etc::SourceParts=- "$@"
     DEBIAN_FRONTEND=noninteractive apt-get -qq "$@"
 }
 apt -o APT::Update::Error-Mode=any update

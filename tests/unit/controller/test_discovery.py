@@ -73,7 +73,7 @@ async def test_no_match_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look ends after a while."""
+    """A look ends after a while; an address whose name is not told counts as one without."""
     Names(monkeypatch, CALLED, MANAGED)
 
     async def hang(*_: object) -> tuple[str, str]:
@@ -82,5 +82,5 @@ async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(module, "TIMEOUT", 0.05)
     monkeypatch.setattr(asyncio.get_running_loop(), "getnameinfo", hang)
-    with pytest.raises(ReplicaUnreachable, match=r"took more than 0\.05 s"):
+    with pytest.raises(ReplicaUnreachable, match="by reverse DNS"):
         await Discovery(TARGET).replicas()

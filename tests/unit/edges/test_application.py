@@ -9,6 +9,7 @@ import pytest
 from asgi_client import Event, call
 from portico.edges.application import Application
 from portico.edges.asgi import App, Receive, Scope, Send
+from portico.edges.draining import Draining
 
 
 class Lifespan:
@@ -118,3 +119,24 @@ async def test_other_protocols() -> None:
     sent: asyncio.Queue[Event] = asyncio.Queue()
     await Application(Opened().open)({"type": "websocket"}, sent.get, sent.put)
     assert sent.empty()
+
+
+async def test_requests_under_way_are_counted() -> None:
+    """From a request's beginning to its end, however it ends."""
+    draining, seen = Draining(), []
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(draining.under_way)
+        raise ValueError("as edges do")
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[App, App]]:
+        yield edge, edge
+
+    application = Application(opened, draining)
+    lifespan = Lifespan(application)
+    await lifespan.tell("startup")
+    with pytest.raises(ValueError, match="as edges do"):
+        await call(application, "GET", "/")
+    await lifespan.tell("shutdown")
+    assert (seen, draining.under_way) == ([1], 0)

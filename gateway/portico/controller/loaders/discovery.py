@@ -84,20 +84,17 @@ async def _look_up(host: str) -> list[_Address]:
 
 
 async def _names(addresses: Iterable[_Address]) -> dict[_Address, str]:
-    """The first label of each address's host name; addresses without one are left out. Raises ReplicaUnreachable."""
+    """The first label of each address's host name; addresses without one, or for which it takes long, are left out."""
 
     async def look(address: _Address) -> tuple[_Address, str] | None:
         try:
-            name, _ = await asyncio.get_running_loop().getnameinfo((str(address), 0), socket.NI_NAMEREQD)
-        except OSError:
+            async with asyncio.timeout(TIMEOUT):
+                name, _ = await asyncio.get_running_loop().getnameinfo((str(address), 0), socket.NI_NAMEREQD)
+        except OSError:  # as is TimeoutError
             return None
         return address, name.partition(".")[0]
 
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            return dict(found for found in await asyncio.gather(*map(look, addresses)) if found)
-    except TimeoutError as error:
-        raise ReplicaUnreachable(f"looking up host names by address took more than {TIMEOUT} s") from error
+    return dict(found for found in await asyncio.gather(*map(look, addresses)) if found)
 
 
 def _written(address: _Address, port: str) -> str:
