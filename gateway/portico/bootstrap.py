@@ -72,6 +72,7 @@ async def _open_gateway(settings: GatewaySettings, draining: Draining) -> AsyncI
         limits = Limits(settings.cache_ttl, settings.cache_max_entry_bytes, settings.request_timeout)
         dispatcher = Dispatcher(routes, backends, cache, limits, meter)
         stack.push_async_callback(dispatcher.aclose)
+        logging.getLogger(__name__).info("serving at %s:%d", settings.host, settings.port)
         yield _edges(settings, dispatcher, routes, memory, operations(routes, backends, draining))
 
 
