@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from composed import PROJECT, ROOT, SERVICES, Composed
-from engine import Engine
-
 from door import Door, eventually
+from engine import Engine
 
 IMAGE_BYTES = 300_000_000
 
@@ -29,7 +28,7 @@ def test_it_answers_as_soon_as_it_is_up(stack: Composed, measured: list[str]) ->
 
 def test_every_protocol_predicts(stack: Composed) -> None:
     """The tests of the door pass from outside: every protocol, both servers."""
-    pytest_passes("tests/door", environment={**os.environ, "PORTICO_DOOR": f"127.0.0.1:{stack.port}"})
+    pytest_passes("tests/protocols", environment={**os.environ, "PORTICO_DOOR": f"127.0.0.1:{stack.port}"})
 
 
 def test_compose_takes_every_combination_of_files(engine: Engine) -> None:

@@ -11,7 +11,7 @@ collect_ignore_glob = [] if "PORTICO_DOOR" in os.environ else ["test_*.py"]
 
 
 def pytest_report_header() -> str:
-    return f"tests/door: {os.environ.get('PORTICO_DOOR', 'left out, PORTICO_DOOR (host:port) is not set')}"
+    return f"tests/protocols: {os.environ.get('PORTICO_DOOR', 'left out, PORTICO_DOOR (host:port) is not set')}"
 
 
 @pytest.fixture(scope="session")
