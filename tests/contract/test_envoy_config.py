@@ -201,8 +201,8 @@ def test_no_route_has_a_deadline_of_its_own() -> None:
     connections = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in listeners]
     hosts = [host for connection in connections for host in connection["route_config"]["virtual_hosts"]]
     routes = [route["route"] for host in hosts for route in host["routes"] if "route" in route]
-    assert len(routes) == 4
-    assert [route["timeout"] for route in routes] == ["0s"] * 4
+    assert len(routes) == 5
+    assert [route["timeout"] for route in routes] == ["0s"] * 5
     assert all(int(connection["stream_idle_timeout"].removesuffix("s")) >= 3600 for connection in connections)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def address(server_log: Path) -> Iterator[str]:
             pytest.fail(f"the server did not start:\n{log.read_text()}")
         yield f"127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait(10)
 
 
