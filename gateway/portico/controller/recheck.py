@@ -2,18 +2,20 @@
 before, and may forget at any time.
 
 A folder's time stamps change with the names in it, so that asking for stamps alone tells whether a model is as it was:
-half the work of listing its folders. File systems on which that does not hold are why each SCANS-th scan of everything
-trusts nothing. Where file events tell what may have changed, not even the stamps of the rest are asked for.
+half the work of listing its folders. File systems on which that does not hold are why each scan of everything forgets
+some of the models, and all of them within SCANS such scans. Where file events tell what may have changed, not even the
+stamps of the rest are asked for.
 """
 
 import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 
 from portico.controller.inventory import FoundModel, FoundPolicy, FoundVersion
 
-SCANS = 10
+SCANS = 100
 RACY = 2.0
 """Seconds. Stamps may be as coarse as this: a folder that changed just now may keep them when it changes again."""
 
@@ -22,9 +24,10 @@ _Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """`stamps` are those of its files, and of their folders."""
+
     model: FoundModel
-    folders: tuple[tuple[str, _Stamp], ...]
-    files: tuple[tuple[str, _Stamp], ...]
+    stamps: tuple[tuple[str, _Stamp], ...]
 
 
 class Recheck:
@@ -39,8 +42,11 @@ class Recheck:
         """A scan begins. `suspects` are the models that may have changed, None for all."""
         self._suspects = suspects
         self._scans += suspects is None
-        if suspects is None and self._scans % SCANS == 0:
-            self._known.clear()
+        if suspects is None:
+            known = len(self._known)
+            due = self._scans * known // SCANS - (self._scans - 1) * known // SCANS
+            for name in list(islice(self._known, due)):  # those that were read longest ago are in front
+                del self._known[name]
 
     def same(self, name: str) -> FoundModel | None:
         """The model of that name if its folder is as it was, or not among the suspects; None if that is not known."""
@@ -75,14 +81,17 @@ class Recheck:
         except OSError:
             return
         if max(max(mtime, ctime) for _, (_, mtime, ctime, _) in stamped) / 1e9 < time.time() - RACY:
-            self._known[model.name] = _Known(model, stamped, tuple(files))
+            self._known[model.name] = _Known(model, (*files, *stamped))
 
 
 def _holds(known: _Known) -> bool:
     try:
-        return all(_stamp(path) == stamp for path, stamp in (*known.files, *known.folders))
+        for path, stamp in known.stamps:
+            if _stamp(path) != stamp:
+                return False
     except OSError:
         return False
+    return True
 
 
 def _stamp(path: str) -> _Stamp:
