@@ -45,6 +45,8 @@ from portico.settings import ControllerSettings, GatewaySettings
 from portico.warming import Replicas
 
 REDIS_CONNECTIONS = 64
+REDIS_SILENCE = 1.0
+"""Seconds."""
 MODEL_SERVER_CONNECTIONS = 1024
 
 
@@ -90,7 +92,9 @@ async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> di
 
 
 async def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
-    redis = await stack.enter_async_context(open_redis(settings.redis, settings.redis_timeout, REDIS_CONNECTIONS))
+    # Each request has its own patience; a connection is given up when it has been silent for longer.
+    silence = max(REDIS_SILENCE, settings.redis_timeout)
+    redis = await stack.enter_async_context(open_redis(settings.redis, silence, REDIS_CONNECTIONS))
     cache = RedisCache(redis, settings.redis_timeout)
     stack.push_async_callback(cache.aclose)
     return cache

@@ -1,5 +1,7 @@
 """What Prometheus is told of the cache. The names are those of docs/metrics.md."""
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from portico.errors import NotCached, PorticoError
@@ -52,11 +54,12 @@ class PrometheusMeter:
     def kept(self, model: str, size: int) -> None:
         _stored.labels(model).inc(size)
 
-    def remembered(self, model: str) -> None:
+    def remembered(self, model: str) -> Callable[[], None]:
+        """What counts the answers of a model from the gateway's memory."""
         counter = self._remembered.get(model)
         if counter is None:
             counter = self._remembered[model] = _answers.labels(model, _FROM_MEMORY)
-        counter.inc()
+        return counter.inc
 
 
 class MemoryMeter:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
 
@@ -17,13 +17,14 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from portico.cache_entries import NAMESPACE
 from portico.cache_key import CacheKey
 from portico.caching import scripts
+from portico.caching.batches import Batches
 from portico.caching.circuit import Circuit
 from portico.codecs import stored
 from portico.errors import PorticoError
 from portico.freshness import Entry
 from portico.meters import errors
 from portico.ports import Found, Lease
-from portico.redis_connection import cancelled
+from portico.redis_connection import Client
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ MAX_WRITES = 1024
 MAX_BYTES = 64 << 20
 """Bytes of the answers among them."""
 WRITERS = 16
-"""How many of them talk to Redis at a time, so that reads find connections."""
+"""How many answers are sent to Redis at a time."""
 LEASE = 3.0
 """Seconds that a gateway's silence makes others wait that want the same answer."""
 FIRST_POLL, LAST_POLL = 0.002, 0.05
@@ -56,28 +57,28 @@ def lease_key(key: CacheKey) -> str:
 class RedisCache:
     """Implements `ports.ResponseCache`. `timeout` is seconds. Close it, so that no write is left behind."""
 
-    def __init__(self, redis: Any, timeout: float, lease: float = LEASE) -> None:
-        """`redis` is a `redis.asyncio` client, of one server or of a cluster, which it leaves open."""
-        self._redis = redis
-        self._timeout = timeout
+    def __init__(self, redis: Client, timeout: float, lease: float = LEASE) -> None:
+        """`redis` is a client of one server or of a cluster, which it leaves open."""
+        # Answers may be large, and nobody waits for them to be written.
+        self._quick, self._large = Batches(redis, timeout), Batches(redis, timeout)
         self._lease = lease
         # One leader per key and gateway, see `flights`: so a gateway never waits for a lease of its own.
         self._token = secrets.token_hex(8)
         self._circuit = Circuit(timeout)
         self._writes: set[asyncio.Task[None]] = set()
-        self._writing, self._ending = asyncio.Semaphore(WRITERS), asyncio.Semaphore(WRITERS)
+        self._writing = asyncio.Semaphore(WRITERS)
         self._bytes = 0
         self._refused = False
 
     async def get(self, key: CacheKey) -> Entry | None:
-        value = await self._ask(lambda: self._redis.get(entry_key(key)))
+        value = await self._ask("GET", entry_key(key))
         return self._read(key, value) if isinstance(value, bytes) else None
 
     async def get_or_lease(self, key: CacheKey) -> Found | Lease:
         pause, waited = FIRST_POLL, ""
         while True:
             try:
-                found = await self._ask(lambda: self._eval(scripts.FIND, key, self._token, _ms(self._lease), waited))  # noqa: B023
+                found = await self._ask(*_eval(scripts.FIND, key, self._token, _ms(self._lease), waited))
             except BaseException:
                 self.end(key)  # it may have been granted all the same
                 raise
@@ -102,26 +103,29 @@ class RedisCache:
                     return _NoLease(self, key)
 
     def put(self, key: CacheKey, entry: Entry) -> None:
-        self._write(lambda: self._set(key, entry), entry.response.size)
+        async def write() -> None:
+            await self._large.ask("SET", entry_key(key), stored.dump(entry), "PX", _ms(_lifetime(entry)))
+
+        self._write_entry(write, entry.response.size)
 
     def fulfil(self, key: CacheKey, entry: Entry) -> None:
         """Keeps an entry and ends the lease."""
 
         async def write() -> None:
-            kept = await self._eval(scripts.FULFIL, key, self._token, stored.dump(entry), _ms(_lifetime(entry)))
-            if kept != b"OK":
+            command = _eval(scripts.FULFIL, key, self._token, stored.dump(entry), _ms(_lifetime(entry)))
+            if await self._large.ask(*command) != b"OK":
                 errors.labels("full").inc()
 
-        if not self._write(write, entry.response.size):
+        if not self._write_entry(write, entry.response.size):
             self.end(key)
 
     def end(self, key: CacheKey, told: bytes = b"") -> None:
         """Ends the lease without an entry."""
-        self._write(lambda: self._eval(scripts.END, key, self._token, told, _ms(ERROR_TOLD)), of_lease=True)
+        self._tell(*_eval(scripts.END, key, self._token, told, _ms(ERROR_TOLD)))
 
     def renew(self, key: CacheKey) -> None:
         """The lease goes on."""
-        self._write(lambda: self._eval(scripts.RENEW, key, self._token, _ms(self._lease)), of_lease=True)
+        self._tell(*_eval(scripts.RENEW, key, self._token, _ms(self._lease)))
 
     @property
     def renew_after(self) -> float:
@@ -131,28 +135,22 @@ class RedisCache:
     async def aclose(self) -> None:
         """Waits for the writes under way, each of which is bounded."""
         await asyncio.gather(*self._writes)
+        await self._quick.aclose()
+        await self._large.aclose()
 
     def _read(self, key: CacheKey, value: bytes) -> Entry | None:
         entry = stored.load(value)
         if entry is None:
             errors.labels("unreadable").inc()
-            self._write(lambda: self._redis.unlink(entry_key(key)))
+            self._tell("UNLINK", entry_key(key))
         return entry
 
-    def _eval(self, script: str, key: CacheKey, *arguments: str | bytes | int) -> Awaitable[Any]:
-        result: Awaitable[Any] = self._redis.eval(script, 2, entry_key(key), lease_key(key), *arguments)
-        return result
-
-    async def _set(self, key: CacheKey, entry: Entry) -> None:
-        await self._redis.set(entry_key(key), stored.dump(entry), px=_ms(_lifetime(entry)))
-
-    async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask(self, *command: str | bytes | int) -> Any:
         """What Redis answers, None if it does not."""
         if not self._circuit.allows(monotonic()):
             return None
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await command()
+            answer = await self._quick.ask(*command)
         except (TimeoutError, RedisTimeout):
             errors.labels("timeout").inc()
             self._circuit.timed_out(monotonic())
@@ -176,19 +174,30 @@ class RedisCache:
             self._circuit.failed(monotonic())
             return None
         self._circuit.succeeded(monotonic())
-        if cancelled():  # on Python 3.11, redis-py can swallow that
-            raise asyncio.CancelledError
         return answer
 
-    def _write(self, command: Callable[[], Awaitable[Any]], size: int = 0, *, of_lease: bool = False) -> bool:
-        """Goes on beside the request. Nothing is written while Redis fails, or is too slow for what there is; what ends
-        a lease or renews it, which others wait for, does not stand behind entries. Whether it goes on.
+    def _tell(self, *command: str | bytes | int) -> None:
+        """What ends a lease or renews it, which others wait for, does not stand behind entries."""
+        if not self._circuit.is_open and len(self._writes) < 2 * MAX_WRITES:
+            self._own(self._written(lambda: self._quick.ask(*command)), 0)
+
+    def _write_entry(self, write: Callable[[], Awaitable[None]], size: int) -> bool:
+        """Goes on beside the request. Nothing is written while Redis fails, or is too slow for what there is: whether
+        it goes on.
         """
-        most = MAX_WRITES * (2 if of_lease else 1)
-        if self._circuit.is_open or len(self._writes) >= most or (size and self._bytes + size > MAX_BYTES):
+        if self._circuit.is_open or len(self._writes) >= MAX_WRITES or self._bytes + size > MAX_BYTES:
             return False
+
+        async def in_line() -> None:
+            async with self._writing:
+                await write()
+
+        self._own(self._written(in_line), size)
+        return True
+
+    def _own(self, write: Coroutine[Any, Any, None], size: int) -> None:
         self._bytes += size
-        task = asyncio.create_task(self._written(command, self._ending if of_lease else self._writing))
+        task = asyncio.create_task(write)
         self._writes.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -196,12 +205,10 @@ class RedisCache:
             self._bytes -= size
 
         task.add_done_callback(done)
-        return True
 
-    async def _written(self, command: Callable[[], Awaitable[Any]], line: asyncio.Semaphore) -> None:
+    async def _written(self, write: Callable[[], Awaitable[Any]]) -> None:
         try:
-            async with line, asyncio.timeout(self._timeout):
-                await command()
+            await write()
         except (RedisError, OSError, TimeoutError, PorticoError) as error:
             errors.labels("not_written").inc()
             log.debug("an answer was not kept: %s", error)
@@ -255,6 +262,10 @@ class _NoLease:
 
     def decline(self) -> None:
         pass
+
+
+def _eval(script: str, key: CacheKey, *arguments: str | bytes | int) -> tuple[str | bytes | int, ...]:
+    return ("EVAL", script, 2, entry_key(key), lease_key(key), *arguments)
 
 
 def _lifetime(entry: Entry) -> float:

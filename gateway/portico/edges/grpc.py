@@ -13,8 +13,9 @@ from math import inf
 from time import monotonic
 
 from portico.dispatch import Answer
-from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
-from portico.edges.cache_headers import age, cache_headers
+from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, read_body
+from portico.edges.bounds import Bounds
+from portico.edges.cache_headers import cache_headers
 from portico.edges.framing import (
     ACCEPTED_ENCODINGS,
     PREFIX,
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Metadata = list[tuple[str, str | bytes]]
 
-_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_HEADERS: Headers = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", ACCEPTED_ENCODINGS)]
 _OK: Headers = [(b"grpc-status", b"0")]
 
 
@@ -134,29 +135,30 @@ class GrpcEdge:
         if not supports(encoding):
             raise Abort(GrpcCode.UNIMPLEMENTED, f"Messages compressed with {encoding.decode('latin-1')} are not read.")
         try:
-            async with asyncio.timeout(None if timeout == inf else timeout):
-                if method.both is not None:
+            if method.both is not None:
+                async with asyncio.timeout(None if timeout == inf else timeout):
                     return await _converse(method.both, Incoming(receive, encoding, self._max_bytes), call, reply)
+            with Bounds(receive, timeout) as bounds:
                 body = await read_body(receive, self._max_bytes, PREFIX)
-                with cancelled_with_client(receive):
-                    if method.unary is not None:
-                        await self._answer(method.unary, body, encoding, call, reply)
-                    elif method.stream is not None:
-                        async with aclosing(method.stream(unframe(body, encoding, self._max_bytes), call)) as messages:
-                            await reply.stream(messages)
+                bounds.is_read()
+                if method.unary is not None:
+                    await self._answer(method.unary, body, encoding, call, reply)
+                elif method.stream is not None:
+                    async with aclosing(method.stream(unframe(body, encoding, self._max_bytes), call)) as messages:
+                        await reply.stream(messages)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
 
     async def _answer(self, unary: UnaryHandler, body: bytes, encoding: bytes, call: Call, reply: "_Reply") -> None:
-        question, moment = Question(call.method, body), self._memory.moment()
+        question = Question(call.method, body)
         if (known := self._memory.recall(question, call.headers)) is not None:
-            reply.tell([*known.headers, age(known.stamp)])
-            return await reply.unary(known.body)
-        answered = await unary(unframe(body, encoding, self._max_bytes), call)
+            return await reply.whole(known.told(), known.body)
+        moment = self._memory.moment()
+        framed = frame(await unary(unframe(body, encoding, self._max_bytes), call))
         if call.answer is not None:
             read = (*call.read, b"grpc-encoding")
-            self._memory.remember(moment, question, call.headers, read, call.answer, ([], answered))
-        await reply.unary(answered)
+            self._memory.remember(moment, question, call.headers, read, call.answer, (_HEADERS, framed))
+        await reply.framed(framed)
 
 
 async def _converse(both: BothHandler, incoming: Incoming, call: Call, reply: "_Reply") -> None:
@@ -173,18 +175,13 @@ class _Reply:
         self._call = call
         self._started = False
         self._ended = False
-        self._told: Headers = []
-
-    def tell(self, headers: Headers) -> None:
-        """These go out with the initial metadata."""
-        self._told = headers
 
     async def _start(self, extra: Headers, trailers: bool) -> None:
         self._started = True
         initial = encode_metadata(self._call.initial) if self._call.initial else []
-        if (answer := self._call.answer) is not None:
-            self._told = cache_headers(answer.cache, answer.stamp)
-        headers = [_CONTENT_TYPE, (b"grpc-accept-encoding", ACCEPTED_ENCODINGS), *self._told, *initial, *extra]
+        answer = self._call.answer
+        told = cache_headers(answer.cache, answer.stamp) if answer is not None else []
+        headers = [*_HEADERS, *told, *initial, *extra]
         await self._emit({"type": "http.response.start", "status": 200, "headers": headers, "trailers": trailers})
 
     async def _body(self, body: bytes, more: bool) -> None:
@@ -201,9 +198,21 @@ class _Reply:
         trailing = encode_metadata(self._call.trailing) if self._call.trailing else []
         await self._emit({"type": "http.response.trailers", "headers": [*status, *trailing], "more_trailers": False})
 
-    async def unary(self, message: bytes) -> None:
+    async def whole(self, headers: Headers, message: bytes) -> None:
+        """All of an answer that is known beforehand: its headers, and its message in its frame."""
+        self._started = self._ended = True
+        send = self._send
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+            await send({"type": "http.response.body", "body": message, "more_body": False})
+            await send({"type": "http.response.trailers", "headers": _OK, "more_trailers": False})
+        except OSError:  # ASGI's word for a client that has gone
+            raise ClientGone from None
+
+    async def framed(self, message: bytes) -> None:
+        """The one message of an answer, in its frame."""
         await self._start([], trailers=True)
-        await self._body(frame(message), more=False)
+        await self._body(message, more=False)
         await self._finish(_OK)
 
     async def stream(self, messages: AsyncIterator[bytes]) -> None:

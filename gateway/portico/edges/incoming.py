@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
-from portico.edges.asgi import DISCONNECT_POLL, ClientGone, Receive
+from portico.edges.asgi import ClientGone, Receive
+from portico.edges.bounds import POLL
 from portico.edges.framing import PREFIX, frame_size, unframe
 from portico.errors import InvalidRequest, Overloaded
 
@@ -77,8 +78,8 @@ class Incoming:
         """Reads until there is a reason to end the handler, which is returned."""
         while (message := await self._receive())["type"] == "http.request":
             if self._ended:
-                # pyvoy answers at once as long as the client is there, see `cancelled_with_client`.
-                await asyncio.sleep(DISCONNECT_POLL)
+                # pyvoy answers at once as long as the client is there, see `Bounds`.
+                await asyncio.sleep(POLL)
                 continue
             self._gathered += message.get("body", b"")
             self._ended = not message.get("more_body", False)

@@ -3,14 +3,14 @@ edges, before anything is parsed.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from time import time
 from typing import NamedTuple
 
 from portico.dispatch import Answer
 from portico.edges.asgi import Headers
-from portico.edges.cache_headers import CACHE_CONTROL, IF_NONE_MATCH, cache_headers
+from portico.edges.cache_headers import CACHE_CONTROL, IF_NONE_MATCH, age, cache_headers
 from portico.freshness import CacheStatus, Stamp
 from portico.meters import MemoryMeter
 from portico.routing import LiveRoutes, Model, RouteTable
@@ -37,15 +37,26 @@ class Question(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Remembered:
-    """An encoded answer with status 200. `headers` are all but its age."""
+    """An encoded answer with status 200. `headers` are all but its age, `count` is told that it was asked for."""
 
     model: Model
     stamp: Stamp
     headers: Headers
     body: bytes
     size: int
+    expires: float
+    count: Callable[[], None]
+    _age: int = -1
+    _told: Headers = field(default_factory=list)
+
+    def told(self) -> Headers:
+        """The headers, with the answer's age."""
+        seconds = self.stamp.age(time())
+        if seconds != self._age:
+            self._age, self._told = seconds, [*self.headers, age(self.stamp)]
+        return self._told
 
 
 @dataclass(slots=True)
@@ -86,11 +97,11 @@ class Memory:
         found = variants.by_headers.get(headers_that_count)
         if found is None:
             return None
-        if self._routes.table.models.get(found.model.name) is not found.model or found.stamp.expires <= time():
+        if self._routes.table.models.get(found.model.name) is not found.model or found.expires <= time():
             self._drop(question, headers_that_count)
             return None
         self._known.move_to_end(question)
-        self._meter.remembered(found.model.name)
+        found.count()
         return found
 
     def remember(
@@ -121,7 +132,10 @@ class Memory:
         self._known.move_to_end(question)
         self._drop_one(variants, which)
         told = cache_headers(CacheStatus.HIT, entry.stamp)[:-1]
-        variants.by_headers[which] = Remembered(model, entry.stamp, [*encoded[0], *told], encoded[1], size)
+        headers_told, count = [*encoded[0], *told], self._meter.remembered(model.name)
+        variants.by_headers[which] = Remembered(
+            model, entry.stamp, headers_told, encoded[1], size, entry.stamp.expires, count
+        )
         self._grow(1, size)
         while self._bytes > self._max_bytes:
             self._forget(next(iter(self._known)))
@@ -157,7 +171,7 @@ class Memory:
 
 
 def _counting(headers: Headers, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name, value) for name, value in headers if name in names)
+    return tuple([header for header in headers if header[0] in names])
 
 
 def _bytes_of(headers: tuple[tuple[bytes, bytes], ...]) -> int:

@@ -14,8 +14,9 @@ from time import monotonic
 from urllib.parse import unquote
 
 from portico.dispatch import Answer
-from portico.edges.asgi import App, ClientGone, Headers, Message, Receive, Scope, Send, cancelled_with_client, read_body
-from portico.edges.cache_headers import IF_NONE_MATCH, age, cache_headers, is_known
+from portico.edges.asgi import App, ClientGone, Headers, Message, Receive, Scope, Send, read_body
+from portico.edges.bounds import Bounds
+from portico.edges.cache_headers import IF_NONE_MATCH, cache_headers, is_known
 from portico.edges.compression import inflate, inflates
 from portico.edges.memory import Memory, Moment, Question
 from portico.edges.status import http_status
@@ -24,6 +25,9 @@ from portico.errors import DeadlineExceeded, InvalidRequest, PorticoError
 log = logging.getLogger(__name__)
 
 JSON = (b"content-type", b"application/json")
+_OK, _NOT_MODIFIED = 200, 304  # an enum's members take longer to look up
+MOST_PATHS = 4096
+"""How many paths are remembered to have been called, with what endpoint answers them."""
 
 
 @dataclass(slots=True)
@@ -88,6 +92,15 @@ class Endpoint:
         return self.pattern.split("/", 2)[1].split("(")[0].split(":")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """An endpoint as it is called by one path. `line` is that of the request, up to its query."""
+
+    endpoint: Endpoint
+    path: Mapping[str, str]
+    line: str
+
+
 class RestEdge:
     """The ASGI application for REST. What no endpoint matches goes to `fallback`."""
 
@@ -98,37 +111,49 @@ class RestEdge:
         self._by_root: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             self._by_root.setdefault(endpoint.root, []).append(endpoint)
+        self._called: dict[tuple[str, str], _Called] = {}
         self._fallback = fallback
         self._max_bytes = max_bytes
         self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
         path: str = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
-        endpoints = self._by_root.get(path.split("/", 2)[1] if "/" in path else "", [])
-        allowed: list[str] = []
-        for endpoint in endpoints:
-            match = endpoint.regex.fullmatch(path)
-            if match is None:
-                continue
-            if endpoint.method == scope["method"] or (endpoint.method, scope["method"]) == ("GET", "HEAD"):
-                return await self._serve(endpoint, match, scope, receive, send)
-            if endpoint.method != "OPTIONS":  # what only describes a path leaves its other methods to the fallback
-                allowed.append(endpoint.method)
-        if allowed:
-            body = endpoints[0].render(405, f"{scope['method']} is not allowed here, {' or '.join(allowed)} is.")
-            allow = (b"allow", ", ".join(allowed).encode())
+        called = self._called.get((method, path)) or self._find(method, path)
+        if called is not None:
+            return await self._serve(called, scope, receive, send)
+        if allowed := self._allowed(path):
+            methods = [endpoint.method for endpoint in allowed]
+            body = allowed[0].render(405, f"{method} is not allowed here, {' or '.join(methods)} is.")
+            allow = (b"allow", ", ".join(methods).encode())
             response = Response(body, HTTPStatus.METHOD_NOT_ALLOWED, [JSON, allow])
-            return await self._respond(send, response, scope["method"] == "HEAD")
-        if scope["method"] == "HEAD":  # a body in answer to it breaks the connection
+            return await self._respond(send, response, method == "HEAD")
+        if method == "HEAD":  # a body in answer to it breaks the connection
             scope, send = {**scope, "method": "GET"}, _without_body(send)
         await self._fallback(scope, receive, send)
 
-    async def _serve(
-        self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        only_headers = scope["method"] == "HEAD"
+    def _find(self, method: str, path: str) -> "_Called | None":
+        """The endpoint for a path, and what its pattern makes of it; remembered, since few paths are called often."""
+        for endpoint in self._by_root.get(_root(path), ()):
+            if endpoint.method != method and (endpoint.method, method) != ("GET", "HEAD"):
+                continue
+            if (match := endpoint.regex.fullmatch(path)) is not None:
+                if len(self._called) >= MOST_PATHS:
+                    self._called.clear()
+                groups = {name: unquote(value or "") for name, value in match.groupdict().items()}
+                called = self._called[method, path] = _Called(endpoint, groups, f"{method} {path}?")
+                return called
+        return None
+
+    def _allowed(self, path: str) -> list[Endpoint]:
+        """The endpoints for a path by other methods. What only describes it leaves the others to the fallback."""
+        endpoints = self._by_root.get(_root(path), ())
+        return [each for each in endpoints if each.method != "OPTIONS" and each.regex.fullmatch(path)]
+
+    async def _serve(self, called: "_Called", scope: Scope, receive: Receive, send: Send) -> None:
+        only_headers, endpoint = scope["method"] == "HEAD", called.endpoint
         try:
-            response = await self._answer(endpoint, match, scope, receive, send)
+            response = await self._answer(called, scope, receive, send)
         except ClientGone:
             return
         except BrokenOff:
@@ -142,31 +167,28 @@ class RestEdge:
         if response is not None:
             await self._respond(send, response, only_headers)
 
-    async def _answer(
-        self, endpoint: Endpoint, match: re.Match[str], scope: Scope, receive: Receive, send: Send
-    ) -> Response | None:
+    async def _answer(self, called: "_Called", scope: Scope, receive: Receive, send: Send) -> Response | None:
         """The answer, if it is not sent yet: one that is remembered is, and one that comes in pieces."""
         begun, method, query = False, scope["method"], scope["query_string"].decode("latin-1")
         deadline = monotonic() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            with Bounds(receive, self._timeout) as bounds:
                 body = await read_body(receive, self._max_bytes)
-                question, moment = Question(f"{method} {match.string}?{query}", body), self._memory.moment()
+                bounds.is_read()
+                question = Question(called.line + query, body)
                 if (known := self._memory.recall(question, scope["headers"])) is not None:
                     begun = True
-                    headers = [*known.headers, age(known.stamp)]
-                    await self._say(send, HTTPStatus.OK, headers, known.body, method == "HEAD")
+                    await self._say(send, _OK, known.told(), known.body, method == "HEAD")
                     return None
-                path = {name: unquote(value or "") for name, value in match.groupdict().items()}
-                request = Request(method, path, scope["headers"], b"", deadline, query)
+                moment = self._memory.moment()
+                request = Request(method, called.path, scope["headers"], b"", deadline, query)
                 request.body = self._decoded(body, request.header(b"content-encoding").lower())
-                with cancelled_with_client(receive):
-                    response = self._finished(request, await endpoint.handler(request), question, moment)
-                    if response.more is None:
-                        return response
-                    begun = True
-                    await self._pieces(send, response, response.more, method == "HEAD")
-                    return None
+                response = self._finished(request, await called.endpoint.handler(request), question, moment)
+                if response.more is None:
+                    return response
+                begun = True
+                await self._pieces(send, response, response.more, method == "HEAD")
+                return None
         except TimeoutError:
             if begun:
                 log.warning("an answer broke off: it took longer than %g s (PORTICO_REQUEST_TIMEOUT)", self._timeout)
@@ -221,13 +243,17 @@ class RestEdge:
                 await self._say(send, response.status, response.headers, response.body, only_headers)
 
     async def _say(self, send: Send, status: int, headers: Headers, body: bytes, only_headers: bool) -> None:
-        if status != HTTPStatus.NOT_MODIFIED:  # whose length would be that of the body it does not have
-            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        if status != _NOT_MODIFIED:  # whose length would be that of the body it does not have
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
         try:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if only_headers else body})
         except OSError:  # ASGI's word for a client that has gone
             raise ClientGone from None
+
+
+def _root(path: str) -> str:
+    return path.split("/", 2)[1] if "/" in path else ""
 
 
 def _without_body(send: Send) -> Send:

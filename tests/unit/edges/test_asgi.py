@@ -1,11 +1,9 @@
-"""The request's body under a limit, and the end of a client that has gone."""
-
-import asyncio
+"""The request's body under a limit."""
 
 import pytest
 
 from asgi_client import Exchange
-from portico.edges.asgi import ClientGone, Message, Receive, cancelled_with_client, read_body
+from portico.edges.asgi import ClientGone, Message, Receive, read_body
 from portico.errors import TooLarge
 
 
@@ -51,83 +49,3 @@ async def test_a_body_that_breaks_off(before: list[Message]) -> None:
 
     with pytest.raises(ClientGone):
         await read_body(receive, 10)
-
-
-@pytest.mark.parametrize("eager", [False, True])
-async def test_a_client_that_stays(eager: bool) -> None:
-    """While the client is there, the body of the `with` runs to its end, however long it takes."""
-    exchange = Exchange("POST", "/", b"", (), eager)
-    await exchange.receive()
-    with cancelled_with_client(exchange.receive):
-        await asyncio.sleep(0.2)
-    assert not current_task().cancelling()
-
-
-@pytest.mark.parametrize("eager", [False, True])
-async def test_a_client_that_goes(eager: bool) -> None:
-    """When the client goes, the body of the `with` is cancelled and cleans up, and ClientGone is raised."""
-    exchange = Exchange("POST", "/", b"", (), eager)
-    await exchange.receive()
-    cleaned_up = []
-
-    async def wait() -> None:
-        with cancelled_with_client(exchange.receive):
-            try:
-                await asyncio.Event().wait()
-            finally:
-                cleaned_up.append(True)
-
-    asyncio.get_running_loop().call_later(0.1, exchange.leave)
-    with pytest.raises(ClientGone):
-        await wait()
-    assert cleaned_up
-    assert not current_task().cancelling()
-    await asyncio.sleep(0)  # would raise if a cancellation were left over
-
-
-@pytest.mark.parametrize("eager", [False, True])
-async def test_nothing_is_left_behind(eager: bool) -> None:
-    """Once the body of the `with` is done, nobody waits for the client any more."""
-    exchange = Exchange("POST", "/", b"", (), eager)
-    await exchange.receive()
-    before = asyncio.all_tasks()
-    with cancelled_with_client(exchange.receive):
-        await asyncio.sleep(0.12)
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before
-
-
-async def test_a_cancellation_from_elsewhere() -> None:
-    """A task that is cancelled by its owner ends as cancelled, and not as if the client had gone."""
-    exchange = Exchange("POST", "/", b"", (), eager=False)
-    await exchange.receive()
-
-    async def handle() -> None:
-        with cancelled_with_client(exchange.receive):
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(handle())
-    await asyncio.sleep(0.1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def test_an_error_of_the_body() -> None:
-    """What the body of the `with` raises is raised."""
-    exchange = Exchange("POST", "/", b"", (), eager=False)
-    await exchange.receive()
-
-    async def fail() -> None:
-        with cancelled_with_client(exchange.receive):
-            await asyncio.sleep(0.1)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await fail()
-
-
-def current_task() -> "asyncio.Task[None]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task

@@ -1,5 +1,6 @@
 """The first level of the cache: which requests it answers by itself, for how long, and within which bounds."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -21,8 +22,8 @@ class Meter:
         self.entries = self.bytes = self.evictions = 0
         self.hits: list[str] = []
 
-    def remembered(self, model: str) -> None:
-        self.hits.append(model)
+    def remembered(self, model: str) -> Callable[[], None]:
+        return lambda: self.hits.append(model)
 
     def evicted(self) -> None:
         self.evictions += 1
