@@ -1,5 +1,6 @@
-"""Sends Redis what is asked of it together: all commands of one turn of the event loop, and those that come while enough
-batches are under way, go as one pipeline. A command costs a fifth of what it costs by itself. Used by the response cache.
+"""Sends Redis what is asked of it together: all commands of one turn of the event loop, and those that come while
+enough batches are under way, go as one pipeline, in which each costs a fifth of what it costs by itself. Used by the
+response cache.
 """
 
 import asyncio
