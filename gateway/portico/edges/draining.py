@@ -43,7 +43,9 @@ class Draining:
 
         def wait() -> None:
             while not closed.is_set():
-                if signal.sigtimedwait({number}, 0.2):
+                came = signal.sigtimedwait({number}, 0.2)
+                # Who was stopped meanwhile, as by a debugger, is given one that never came (CPython 3.11).
+                if came and came.si_signo == number:
                     with suppress(RuntimeError):  # the loop has just been closed
                         loop.call_soon_threadsafe(told.set)
                     return
