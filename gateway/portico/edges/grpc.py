@@ -59,7 +59,7 @@ class Call:
     def header(self, name: bytes) -> str:
         """The value under this lower-case key, several joined by commas, empty if there is none."""
         self.read.add(name)
-        return b", ".join(value for key, value in self.headers if key == name).decode("latin-1")
+        return b", ".join([value for key, value in self.headers if key == name]).decode("latin-1")
 
 
 UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]

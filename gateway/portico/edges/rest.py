@@ -47,7 +47,7 @@ class Request:
     def header(self, name: bytes) -> str:
         """The header of this lower-case name, several joined by commas (RFC 9110, section 5.3), empty if none."""
         self.read.add(name)
-        return b", ".join(value for key, value in self.raw_headers if key == name).decode("latin-1")
+        return b", ".join([value for key, value in self.raw_headers if key == name]).decode("latin-1")
 
 
 @dataclass(slots=True)
@@ -151,25 +151,24 @@ class RestEdge:
         return [each for each in endpoints if each.method != "OPTIONS" and each.regex.fullmatch(path)]
 
     async def _serve(self, called: "_Called", scope: Scope, receive: Receive, send: Send) -> None:
-        only_headers, endpoint = scope["method"] == "HEAD", called.endpoint
+        render = called.endpoint.render
         try:
-            response = await self._answer(called, scope, receive, send)
+            return await self._answer(called, scope, receive, send)
         except ClientGone:
             return
         except BrokenOff:
             raise
         except PorticoError as error:
             status = http_status(error)
-            response = Response(endpoint.render(status, str(error)), status)
+            response = Response(render(status, str(error)), status)
         except Exception:
             log.exception("unexpected failure in %s %s", scope["method"], scope["path"])
-            response = Response(endpoint.render(500, "Portico failed on this request; its log says why."), 500)
-        if response is not None:
-            await self._respond(send, response, only_headers)
+            response = Response(render(500, "Portico failed on this request; its log says why."), 500)
+        await self._respond(send, response, scope["method"] == "HEAD")
 
-    async def _answer(self, called: "_Called", scope: Scope, receive: Receive, send: Send) -> Response | None:
-        """The answer, if it is not sent yet: one that is remembered is, and one that comes in pieces."""
-        begun, method, query = False, scope["method"], scope["query_string"].decode("latin-1")
+    async def _answer(self, called: "_Called", scope: Scope, receive: Receive, send: Send) -> None:
+        begun = whole = False
+        method, query = scope["method"], scope["query_string"].decode("latin-1")
         deadline = monotonic() + self._timeout
         try:
             with Bounds(receive, self._timeout) as bounds:
@@ -177,19 +176,20 @@ class RestEdge:
                 bounds.is_read()
                 question = Question(called.line + query, body)
                 if (known := self._memory.recall(question, scope["headers"])) is not None:
-                    begun = True
-                    await self._say(send, _OK, known.told(), known.body, method == "HEAD")
-                    return None
+                    whole = True
+                    return await self._say(send, _OK, known.told(), known.body, method == "HEAD")
                 moment = self._memory.moment()
                 request = Request(method, called.path, scope["headers"], b"", deadline, query)
                 request.body = self._decoded(body, request.header(b"content-encoding").lower())
                 response = self._finished(request, await called.endpoint.handler(request), question, moment)
-                if response.more is None:
-                    return response
-                begun = True
-                await self._pieces(send, response, response.more, method == "HEAD")
-                return None
+                if response.more is not None:
+                    begun = True
+                    return await self._pieces(send, response, response.more, method == "HEAD")
+                whole = True
+                await self._say(send, response.status, response.headers, response.body, method == "HEAD")
         except TimeoutError:
+            if whole:  # one that does not read is gone for us
+                raise ClientGone from None
             if begun:
                 log.warning("an answer broke off: it took longer than %g s (PORTICO_REQUEST_TIMEOUT)", self._timeout)
                 raise BrokenOff from None
