@@ -6,8 +6,9 @@ Source: RFC 9111 (caching), sections 4.2.3 and 5.2.1; RFC 9110 (HTTP), sections 
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from hashlib import blake2b
 from time import time
+
+from blake3 import blake3
 
 from portico.errors import InvalidRequest
 from portico.inference import InferenceResponse
@@ -113,9 +114,9 @@ def matches(etag: str, if_none_match: str) -> bool:
 
 def _tag(digest: bytes, response: InferenceResponse) -> bytes:
     """The same for the same answer to the same question, whoever computes it."""
-    tag = blake2b(digest, digest_size=TAG_BYTES)
+    tag = blake3(digest)
     for output in response.outputs:
         tag.update(repr((output.name, output.datatype, output.shape, len(output.data))).encode())
         tag.update(output.data)
     tag.update(response.content_type.encode())
-    return tag.digest()
+    return tag.digest(length=TAG_BYTES)
