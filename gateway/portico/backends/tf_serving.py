@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from portico.backends.channel import call_headers, raise_ours
-from portico.codecs.tensorflow import decode_tensors, encode_tensor, without_field
+from portico.codecs.tensorflow import decode_tensors, serialize_request, without_field
 from portico.errors import InferenceFailed, InvalidRequest, Unavailable
 from portico.inference import InferenceRequest, InferenceResponse, NativeResponse, Tensor
 from portico.routing import Route
@@ -66,9 +66,7 @@ def _message(route: Route, request: InferenceRequest) -> bytes:
         return request.native + message.SerializeToString()
     message.model_spec.signature_name = request.signature
     message.output_filter.extend(request.outputs)
-    for tensor in request.inputs:
-        encode_tensor(tensor, into=message.inputs[tensor.name])
-    return message.SerializeToString()
+    return serialize_request(message, request.inputs)
 
 
 def _nameless(answer: bytes) -> bytes:

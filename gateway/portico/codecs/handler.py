@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from portico.codecs import json_values, kserve_v1, open_inference
+from portico.codecs.json_numbers import of_rows
 from portico.codecs.multipart import multipart
 from portico.errors import InferenceFailed, InvalidRequest, NotRepresentable
 from portico.inference import Form, InferenceRequest, InferenceResponse, Tensor, pack_bytes, unpack_bytes
@@ -157,7 +158,7 @@ def _parts(response: InferenceResponse, wire: Wire) -> tuple[Tensor, ...]:
     if wire is Wire.RAW or not _is_raw(response):
         return response.outputs
     try:
-        value = json_values.parse(body_of(response))
+        value = json_values.parse(body_of(response), numbers=True)
         if wire is Wire.KSERVE_V2:
             return _open_inference_outputs(value)
         if wire is Wire.KSERVE_V1:
@@ -188,12 +189,17 @@ def _open_inference_outputs(value: Any) -> tuple[Tensor, ...]:
 
 def _tensor(name: str, value: Any) -> Tensor | None:
     try:
+        numbers = of_rows(value)
+        if numbers is not None:
+            datatype = _DATATYPE[numbers.kinds]
+            data = b"".join(array.data for array in numbers.cast(np.dtype(json_values.NUMPY[datatype])))
+            return Tensor(name, datatype, numbers.shape, data)
         shape, kinds, values = json_values.flatten(value if isinstance(value, list) else [value])
         if kinds == {str}:
             return Tensor(name, "BYTES", shape, pack_bytes(text.encode() for text in values))
-        datatype = _DATATYPE.get(kinds)
-        if datatype is None:
+        if kinds not in _DATATYPE:
             return None
+        datatype = _DATATYPE[kinds]
         return Tensor(name, datatype, shape, np.array(values, json_values.NUMPY[datatype]).tobytes())
     except (ValueError, OverflowError):
         return None

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from portico.codecs import base64_text
+from portico.codecs import base64_text, json_numbers
+from portico.codecs.json_numbers import Numbers, plain
 from portico.errors import InvalidRequest, NotRepresentable
 from portico.inference import MAX_RANK, Tensor, element_count, pack_bytes, unpack_bytes
 
@@ -59,13 +60,20 @@ _KINDS: Mapping[type, tuple[str, str]] = {
     float: ("a number", "floating-point numbers"),
     str: ("a string", "strings"),
     list: ("a list", "lists"),
+    Numbers: ("a list", "lists"),
     dict: ("an object", "objects"),
 }
 """Type of a JSON value → what one of it is called, and several."""
 
 
-def parse(body: bytes) -> Any:
-    """The value of a JSON text. Raises InvalidRequest that says where it breaks off."""
+def parse(body: bytes, numbers: bool = False) -> Any:
+    """The value of a JSON text. With `numbers`, long lists of them may be `Numbers`, where they are all there is or the
+    value of a member: `tensor_from` and `flatten` take both. Raises InvalidRequest that says where it breaks off.
+    """
+    if numbers and len(body) >= json_numbers.LONG:
+        value = json_numbers.parse(body)
+        if value is not None:
+            return value
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -83,9 +91,9 @@ def _parse_words(body: bytes) -> Any:
     return value
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body. Raises InvalidRequest if it is anything else."""
-    value = parse(body)
+def parse_object(body: bytes, numbers: bool = False) -> dict[str, Any]:
+    """The JSON object of a body, as by `parse`. Raises InvalidRequest if it is anything else."""
+    value = parse(body, numbers)
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body has to be a JSON object, it is {_kind(value)}.")
     return value
@@ -130,19 +138,24 @@ def tensor_from(name: str, value: Any, datatype: str, shape: tuple[int, ...] | N
     Raises InvalidRequest for ragged lists, for values that are not of `datatype`, and for a number of values that does
     not make the shape.
     """
-    try:
-        nesting, kinds, values = flatten(value)
-    except ValueError as error:
-        raise InvalidRequest(f"Input '{name}': {error}.") from None
-    data = _strings(name, kinds, values) if datatype == "BYTES" else _numbers(name, kinds, values, datatype).tobytes()
+    numbers = json_numbers.of_rows(value)
+    if numbers is not None and datatype not in ("BOOL", "BYTES"):
+        nesting, given, data = numbers.shape, numbers.count, _numbers(name, numbers.kinds, numbers, datatype)
+    else:
+        try:
+            nesting, kinds, values = flatten(value)
+        except ValueError as error:
+            raise InvalidRequest(f"Input '{name}': {error}.") from None
+        given = len(values)
+        data = _strings(name, kinds, values) if datatype == "BYTES" else _numbers(name, kinds, values, datatype)
     if shape is None:
         return Tensor(name, datatype, nesting, data)
     if nesting != shape and len(nesting) != 1:
         raise InvalidRequest(f"Input '{name}': its data is nested as {list(nesting)}, its shape is {list(shape)}.")
     count = element_count(name, shape)
-    if len(values) != count:
-        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} elements, {len(values)} were given.")
-    return Tensor(name, datatype, shape, data).check()
+    if given != count:
+        raise InvalidRequest(f"Input '{name}': shape {list(shape)} holds {count} elements, {given} were given.")
+    return Tensor(name, datatype, shape, data)
 
 
 def flatten(value: Any) -> tuple[tuple[int, ...], frozenset[type], list[Any]]:
@@ -161,12 +174,14 @@ def flatten(value: Any) -> tuple[tuple[int, ...], frozenset[type], list[Any]]:
         shape += lengths
         values = list(chain.from_iterable(values))
         kinds = frozenset(map(type, values))
+    if Numbers in kinds:
+        return flatten(plain(value) if isinstance(value, Numbers) else list(map(plain, value)))
     if list in kinds:
         raise ValueError("its lists are ragged; values and lists lie side by side")
     return tuple(shape), kinds, values
 
 
-def _numbers(name: str, kinds: frozenset[type], values: list[Any], datatype: str) -> "np.ndarray[Any, Any]":
+def _numbers(name: str, kinds: frozenset[type], values: list[Any] | Numbers, datatype: str) -> bytes:
     memory = "<f4" if datatype == "BF16" else NUMPY.get(datatype)
     if memory is None:
         raise InvalidRequest(f"Input '{name}': datatype '{datatype}' is none of {', '.join(NUMPY)}, BF16, BYTES.")
@@ -177,8 +192,11 @@ def _numbers(name: str, kinds: frozenset[type], values: list[Any], datatype: str
         raise InvalidRequest(f"Input '{name}': the model takes {datatype}, its data holds {held}.")
     try:
         with np.errstate(over="raise"):
-            array = np.array(values, wanted)
-            return _to_bfloat16(array) if datatype == "BF16" else array
+            if isinstance(values, list):
+                array = np.array(values, wanted)
+                return (_to_bfloat16(array) if datatype == "BF16" else array).tobytes()
+            parts = values.cast(wanted)
+            return b"".join(_to_bfloat16(part).data if datatype == "BF16" else part.data for part in parts)
     except (OverflowError, FloatingPointError):
         raise InvalidRequest(f"Input '{name}': a value does not fit {datatype} ({_range(datatype)}).") from None
 
@@ -221,6 +239,8 @@ def from_base64(name: str, value: Any) -> Any:
 
 def _from_base64(name: str, value: Any) -> Any:
     if isinstance(value, list):
+        if set(map(type, value)) == {str}:
+            return value
         return [_from_base64(name, element) for element in value]
     if isinstance(value, dict) and value.keys() == {"b64"}:
         try:

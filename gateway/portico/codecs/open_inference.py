@@ -9,6 +9,7 @@ from typing import Any
 
 from portico.codecs import json_values
 from portico.codecs import open_inference_parameters as parameters
+from portico.codecs.json_numbers import plain
 from portico.codecs.open_inference_binary import BinaryData, BinaryOutputs
 from portico.codecs.open_inference_parameters import BINARY_SIZE, CONTENT_TYPE, SIGNATURE, Parameters
 from portico.errors import InvalidRequest, NotRepresentable
@@ -63,7 +64,7 @@ def decode_tensors(body: dict[str, Any], key: str) -> tuple[Tensor, ...]:
 
 def _entries(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
     entries = body.get(key)
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) and not isinstance(entries := plain(entries), list):
         raise InvalidRequest(f"The body needs a list '{key}', of objects with name, shape, datatype and data.")
     if not all(map(_has_name, entries)):
         raise InvalidRequest(f"Each of '{key}' has to be an object with a 'name'.")
@@ -93,6 +94,8 @@ def _tensor(entry: dict[str, Any]) -> Tensor:
 def _described(entry: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
     """(name, shape, datatype)."""
     name, shape, datatype = entry["name"], entry.get("shape"), entry.get("datatype")
+    if not isinstance(shape, list):
+        shape = plain(shape)
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InvalidRequest(f"Input '{name}': 'shape' has to be a list of sizes, none of them negative.")
     if not isinstance(datatype, str):

@@ -22,7 +22,7 @@ _LONGEST_NUMBER = 18
 class BinaryData:
     """The bytes behind the JSON, taken by one tensor after the other."""
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: bytes | memoryview = b"") -> None:
         self._data = data
         self._taken = 0
 
@@ -35,7 +35,7 @@ class BinaryData:
                 f"which ends where the header {HEADER} says."
             )
         self._taken += size
-        return self._data[self._taken - size : self._taken]
+        return bytes(self._data[self._taken - size : self._taken])
 
     def finish(self) -> None:
         """Raises InvalidRequest if anything is left."""
@@ -56,7 +56,7 @@ def split(body: bytes, header: str) -> tuple[bytes, BinaryData]:
     length = int(header)
     if length > len(body):
         raise InvalidRequest(f"The header {HEADER} says {length} bytes of JSON, the body has {len(body)} bytes.")
-    return body[:length], BinaryData(body[length:])
+    return body[:length], BinaryData(memoryview(body)[length:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 Source: the Open Inference Protocol's `specification/protocol/open_inference_grpc.proto`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from portico.codecs import open_inference_parameters as parameters
+from portico.codecs import protobuf_wire
 from portico.codecs.json_values import NUMPY
 from portico.codecs.open_inference_parameters import CONTENT_TYPE, SIGNATURE, Parameters
 from portico.errors import InvalidRequest
@@ -33,17 +35,35 @@ _FIELD: Mapping[str, str] = {
 _SHARED: Mapping[str, str] = {"int_contents": "<i4", "uint_contents": "<u4"}
 """Fields that hold values of smaller types too, and what their own is."""
 
+_SAME_BYTES = {
+    name: oip.InferTensorContents.DESCRIPTOR.fields_by_name[_FIELD[name]].number for name in ("BOOL", "FP32", "FP64")
+}
+"""Datatypes whose packed field holds the very bytes of the tensor, and that field's number."""
+
+_RAW_OUTPUTS = oip.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _RAW_ONLY = frozenset({"FP16", "BF16"})
 
 
-def decode_request(request: oip.ModelInferRequest, signed: bool) -> InferenceRequest:
-    """The request of a message; `signed` is whether the model declares signatures. Raises InvalidRequest."""
+def parse_request(message: bytes) -> tuple[oip.ModelInferRequest, list[bytes]]:
+    """(a serialized request, its raw contents); large ones are not in the request any more. Raises DecodeError."""
+    if len(message) >= protobuf_wire.LARGE:
+        with suppress(InvalidRequest):
+            head, raw = protobuf_wire.split(message, oip.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER)
+            return oip.ModelInferRequest.FromString(head), list(map(bytes, raw))
+    request = oip.ModelInferRequest.FromString(message)
+    return request, list(request.raw_input_contents)
+
+
+def decode_request(request: oip.ModelInferRequest, signed: bool, raw: Sequence[bytes] = ()) -> InferenceRequest:
+    """The request of a message, and of `raw` contents that were taken out of it; `signed` is whether the model declares
+    signatures. Raises InvalidRequest.
+    """
     for what in ("inputs", "outputs"):
         check_count(len(getattr(request, what)), what)
     asked = _parameters(request.parameters, "")
     parameters.refuse_sequences(asked)
     return InferenceRequest(
-        inputs=_inputs(request),
+        inputs=_inputs(request, raw or request.raw_input_contents),
         outputs=_outputs(request),
         signature=asked.get(SIGNATURE, ""),
         content_type="" if signed else asked.get(CONTENT_TYPE, ""),
@@ -56,13 +76,12 @@ def is_raw(request: oip.ModelInferRequest) -> bool:
     return bool(request.raw_input_contents)
 
 
-def _inputs(request: oip.ModelInferRequest) -> tuple[Tensor, ...]:
+def _inputs(request: oip.ModelInferRequest, raw: Sequence[bytes]) -> tuple[Tensor, ...]:
     for entry in request.inputs:
         where = f"Input '{entry.name}': "
         parameters.refuse_shared_memory(_parameters(entry.parameters, where), where)
-    if not is_raw(request):
+    if not raw:
         return tuple(_typed(entry) for entry in request.inputs)
-    raw = request.raw_input_contents
     if len(raw) != len(request.inputs):
         raise InvalidRequest(
             f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs: give one for each, in their "
@@ -141,10 +160,26 @@ def encode_response(
     return response
 
 
+def serialize_response(model: str, version: str, request_id: str, tensors: Iterable[Tensor], raw: bool) -> bytes:
+    """The serialized message of `encode_response`, of which no value was copied before that."""
+    tensors = tuple(tensors)
+    if not raw:
+        return encode_response(model, version, request_id, tensors, raw).SerializeToString()
+    response = oip.ModelInferResponse(model_name=model, model_version=version, id=request_id)
+    for tensor in tensors:
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    pieces = [response.SerializeToString()]
+    for tensor in tensors:
+        pieces += protobuf_wire.prefix(_RAW_OUTPUTS, len(tensor.data)), tensor.data
+    return b"".join(pieces)
+
+
 def _fill(contents: oip.InferTensorContents, tensor: Tensor) -> None:
     contents.SetInParent()
     if tensor.datatype == "BYTES":
         contents.bytes_contents.extend(unpack_bytes(tensor.data, tensor.name))
+    elif tensor.datatype in _SAME_BYTES:
+        contents.MergeFromString(protobuf_wire.field(_SAME_BYTES[tensor.datatype], tensor.data))
     else:
-        values = np.frombuffer(tensor.data, NUMPY[tensor.datatype]).tolist()
-        getattr(contents, _FIELD[tensor.datatype]).extend(values)
+        values = np.frombuffer(tensor.data, NUMPY[tensor.datatype])
+        protobuf_wire.extend(getattr(contents, _FIELD[tensor.datatype]), values)

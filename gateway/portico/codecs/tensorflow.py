@@ -3,15 +3,17 @@
 Source: tensorflow/core/framework/{tensor,types}.proto, and `Tensor::FromProto` for what a TensorProto may leave out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import numpy as np
 
+from portico.codecs import protobuf_wire
 from portico.errors import InvalidRequest
 from portico.inference import ITEM_SIZE, Tensor, UnreadTensor, check_count, element_count, pack_bytes, unpack_bytes
 from portico.routing import Signature, TensorSpec
 from portico.wire import tensorflow_pb2 as tf
+from portico.wire import tf_serving_pb2 as tfs
 
 DATATYPE: Mapping[int, str] = {
     tf.DT_BOOL: "BOOL",
@@ -54,16 +56,13 @@ _FIELD: Mapping[str, tuple[str, str]] = {
 MOST_FILLED = 1 << 20
 """Bytes of values that a message may leave out."""
 
-_LENGTH_DELIMITED = 2
-"""Protobuf's wire type of messages, strings and bytes."""
-
 _SHARED = frozenset({"int_val", "half_val"})
 """Fields of 32 bits that hold values of fewer."""
 
 _SAME_BYTES = {
-    name: tf.TensorProto.DESCRIPTOR.fields_by_name[_FIELD[name][0]].number << 3 | 2 for name in ("BOOL", "FP32", "FP64")
+    name: tf.TensorProto.DESCRIPTOR.fields_by_name[_FIELD[name][0]].number for name in ("BOOL", "FP32", "FP64")
 }
-"""Datatypes whose packed field holds the very bytes of the tensor, and that field's tag."""
+"""Datatypes whose packed field holds the very bytes of the tensor, and that field's number."""
 
 
 def decode_tensors(protos: Mapping[str, tf.TensorProto]) -> tuple[Tensor, ...]:
@@ -164,48 +163,38 @@ def encode_tensor(tensor: Tensor, typed: bool = False, into: tf.TensorProto | No
     elif not typed:
         proto.tensor_content = tensor.data
     elif tensor.datatype in _SAME_BYTES:
-        proto.MergeFromString(_packed(_SAME_BYTES[tensor.datatype], tensor.data))
+        proto.MergeFromString(protobuf_wire.field(_SAME_BYTES[tensor.datatype], tensor.data))
     else:
         field, memory = _FIELD[tensor.datatype]
-        getattr(proto, field).extend(np.frombuffer(tensor.data, memory).tolist())
+        protobuf_wire.extend(getattr(proto, field), np.frombuffer(tensor.data, memory))
     return proto
 
 
-def _packed(tag: int, data: bytes) -> bytes:
-    """A length-delimited protobuf field (protobuf's encoding, "Message Structure")."""
-    size, length = len(data), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([tag, *length, size]) + data
+def serialize_request(request: tfs.PredictRequest, inputs: Iterable[Tensor]) -> bytes:
+    """The serialized request with these inputs. Large ones are written beside the message, which would copy them."""
+    large: list[bytes] = []
+    for tensor in inputs:
+        if tensor.datatype == "BYTES" or len(tensor.data) < protobuf_wire.LARGE:
+            encode_tensor(tensor, into=request.inputs[tensor.name])
+        else:
+            large += _entry(tfs.PredictRequest.INPUTS_FIELD_NUMBER, tensor), tensor.data
+    return b"".join([request.SerializeToString(), *large])
+
+
+def _entry(number: int, tensor: Tensor) -> bytes:
+    """What stands before the tensor's bytes in a map of name to TensorProto, field `number` of a message."""
+    proto = encode_tensor(Tensor(tensor.name, tensor.datatype, tensor.shape, b"")).SerializeToString()
+    proto += protobuf_wire.prefix(tf.TensorProto.TENSOR_CONTENT_FIELD_NUMBER, len(tensor.data))
+    name = protobuf_wire.field(1, tensor.name.encode())
+    value = protobuf_wire.prefix(2, len(proto) + len(tensor.data)) + proto
+    return protobuf_wire.prefix(number, len(name) + len(value) + len(tensor.data)) + name + value
 
 
 def without_field(message: bytes, number: int) -> bytes:
-    """A serialized message without one of its fields, of which nothing else is read: all its fields are messages,
-    strings or bytes. Raises InvalidRequest for what is no such message.
+    """A serialized message without one of its fields. Raises InvalidRequest for what is no message that
+    `protobuf_wire` takes apart.
     """
-    position, kept = 0, []
-    while position < len(message):
-        start = position
-        tag, position = _varint(message, position)
-        size, position = _varint(message, position)
-        position += size
-        if tag & 7 != _LENGTH_DELIMITED or position > len(message):
-            raise InvalidRequest("the message breaks off, or is none")
-        if tag >> 3 != number:
-            kept.append(message[start:position])
-    return b"".join(kept)
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """(value, where it ends)."""
-    value = shift = 0
-    while position < len(message) and shift < 64:
-        byte = message[position]
-        position, value, shift = position + 1, value | (byte & 0x7F) << shift, shift + 7
-        if byte < 0x80:
-            return value, position
-    raise InvalidRequest("the message breaks off, or is none")
+    return protobuf_wire.split(message, number)[0]
 
 
 def signature_def(signature: Signature) -> tf.SignatureDef:

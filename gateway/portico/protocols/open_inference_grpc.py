@@ -6,7 +6,7 @@ Source: the Open Inference Protocol's `specification/protocol/inference_grpc.md`
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from time import monotonic
 from typing import TypeVar
@@ -14,7 +14,13 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from portico import __version__
-from portico.codecs.open_inference_proto import decode_request, encode_response, is_raw
+from portico.codecs.open_inference_proto import (
+    decode_request,
+    encode_response,
+    is_raw,
+    parse_request,
+    serialize_response,
+)
 from portico.dispatch import Answer, Dispatcher
 from portico.edges.grpc import Abort, Call, Method
 from portico.edges.status import GrpcCode
@@ -90,10 +96,14 @@ class OpenInferenceGrpc:
         ).SerializeToString()
 
     async def model_infer(self, message: bytes, call: Call) -> bytes:
-        request = _parsed(oip.ModelInferRequest, message)
-        route, decoded = self._decoded(request)
-        call.answer = await self._dispatcher.infer(route, decoded, call.deadline, call)
-        return _response(request, decoded, call.answer).SerializeToString()
+        try:
+            request, raw = parse_request(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"The message is no ModelInferRequest: {error}.") from error
+        route, decoded = self._decoded(request, raw)
+        answer = call.answer = await self._dispatcher.infer(route, decoded, call.deadline, call)
+        outputs = outputs_of(answer, decoded)
+        return serialize_response(answer.route.model, answer.route.version, decoded.id, outputs, bool(raw))
 
     async def model_stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes]:
         """Answers one request after the other, in their order; one that fails does not end the stream.
@@ -164,11 +174,11 @@ class OpenInferenceGrpc:
             failed.append(DeadlineExceeded(f"No answer within {self._timeout:g} s (PORTICO_REQUEST_TIMEOUT)."))
         return None
 
-    def _decoded(self, request: oip.ModelInferRequest) -> tuple[Route, InferenceRequest]:
+    def _decoded(self, request: oip.ModelInferRequest, raw: Sequence[bytes] = ()) -> tuple[Route, InferenceRequest]:
         if not request.model_name:
             raise InvalidRequest("The request names no model: 'model_name' is empty.")
         route = self._dispatcher.resolve(request.model_name, request.model_version)
-        return route, decode_request(request, bool(route.signatures))
+        return route, decode_request(request, bool(route.signatures), raw)
 
     async def repository_index(self, message: bytes, call: Call) -> bytes:
         request = _parsed(oip.RepositoryIndexRequest, message)

@@ -94,7 +94,7 @@ def _decoded(request: Request, route: Route) -> tuple[InferenceRequest, BinaryOu
         tensor = lone_input(route.model, signature_of(route, ""), request.body)
         return InferenceRequest((tensor,)), BinaryOutputs(default=True)
     text, behind = split(request.body, length)
-    body = json_values.parse_object(text)
+    body = json_values.parse_object(text, numbers=True)
     decoded = decode_request(body, bool(route.signatures), behind)
     return decoded, BinaryOutputs.asked_for(request_parameters(body), requested_outputs(body))
 

@@ -6,6 +6,7 @@ Source: TF Serving's docs/api_rest.md and util/json_tensor.cc.
 from typing import Any
 
 from portico.codecs import json_values
+from portico.codecs.json_numbers import Numbers
 from portico.errors import InvalidRequest, NotRepresentable
 from portico.inference import InferenceResponse, Tensor
 from portico.routing import Signature, TensorSpec
@@ -43,6 +44,8 @@ def inputs_of(body: dict[str, Any], signature: Signature) -> tuple[Tensor, ...]:
 
 def _transposed(rows: Any, specs: dict[str, TensorSpec]) -> Any:
     """Row form → column form: a list of objects becomes an object of lists."""
+    if isinstance(rows, Numbers):
+        return rows
     if not isinstance(rows, list) or not rows:
         raise InvalidRequest("'instances' has to be a list with at least one instance.")
     if not any(map(_is_named, rows)):

@@ -48,7 +48,7 @@ class TFServingRest:
         route = self._route(request)
         if route.server is Server.TORCHSERVE:
             return await self._ask_handler(route, request)
-        body = json_values.parse_object(request.body)
+        body = json_values.parse_object(request.body, numbers=True)
         name = tf_serving_json.signature_name(body)
         signature = models.signature_named(route, name, _NO_SIGNATURE)
         if signature is None:

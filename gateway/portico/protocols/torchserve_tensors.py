@@ -33,7 +33,7 @@ def of_body(route: Route, body: bytes, content_type: str) -> InferenceRequest:
 
 def _of_json(route: Route, body: bytes) -> InferenceRequest:
     try:
-        value = json_values.parse(body)
+        value = json_values.parse(body, numbers=True)
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_takes(route, _signature(route))}") from error
     if not isinstance(value, dict) or value.keys().isdisjoint((ROWS, COLUMNS)):
@@ -79,7 +79,7 @@ def _part(spec: TensorSpec, part: bytes) -> Tensor:
     if spec.datatype == "BYTES":
         return _element(spec, part)
     try:
-        return json_values.tensor_from(spec.name, json_values.parse(part), spec.datatype)
+        return json_values.tensor_from(spec.name, json_values.parse(part, numbers=True), spec.datatype)
     except InvalidRequest as error:
         raise InvalidRequest(f"Part '{spec.name}': {error}") from error
 
