@@ -14,7 +14,7 @@ DEV = .venv/dev/bin
 export KERAS_HOME := $(CURDIR)/.venv/keras
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos run test test-containers check bench lock clean
+.PHONY: help setup protos run test test-containers check bench profile lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,10 +46,14 @@ test-containers:  ## The tests of docker-compose.yml in real containers; IMAGES=
 	@$(LOCAL) setup --for test
 	IMAGES='$(IMAGES)' $(DEV)/python -m pytest tests/containers --timeout 900
 
-bench:  ## Measure the cache, and how long swaps take; writes bench/*.md and .json
+bench:  ## Measure how fast it is, and how long swaps take; writes bench/*.md, .json and pictures
 	@$(LOCAL) setup --for test
-	$(DEV)/python bench/cache.py
+	$(DEV)/python bench/speed.py
 	$(DEV)/python bench/swap.py
+
+profile:  ## Flame graphs of the gateway under load, into bench/profiles
+	@$(LOCAL) setup --for test
+	$(DEV)/python bench/flame_graphs.py
 
 lock:  ## Pin the newest versions that the requirements allow
 	@$(LOCAL) setup --for check
