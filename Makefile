@@ -6,6 +6,7 @@ MODELS ?= model-repository
 REPLICAS ?= 1
 DEMO ?= 1
 IMAGES ?= stand-ins
+PEERS ?= none
 
 LOCAL = env PYTHONPATH=gateway PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m portico.local
 DEV = .venv/dev/bin
@@ -48,7 +49,7 @@ test-containers:  ## The tests of docker-compose.yml in real containers; IMAGES=
 
 bench:  ## Measure how fast it is, and how long swaps take; writes bench/*.md, .json and pictures
 	@$(LOCAL) setup --for test
-	$(DEV)/python bench/speed.py
+	$(DEV)/python bench/speed.py --peers '$(PEERS)'
 	$(DEV)/python bench/swap.py
 
 profile:  ## Flame graphs of the gateway under load, into bench/profiles

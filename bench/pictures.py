@@ -1,9 +1,11 @@
 """What of the results is put into pictures: see `charts.py` for how they are drawn."""
 
 from pathlib import Path
+from statistics import median
 
 from charts import Bar, Chart, Panel
 from report import Results
+from targets import PORTICO
 
 LEGEND = (("ours", "Portico"), ("limit", "what it is measured against"), ("other", "others"))
 OURS = ("memory", "Redis", "bypass", "miss", "32 identical", "hit", "Portico", "1 model", "100 models", "1,000", "edge")
@@ -19,17 +21,23 @@ def _kind(name: str) -> str:
 
 
 def _beside_peers(results: Results, kind: str) -> Panel | None:
-    """Envoy, Portico and all peers, from their groups: each as a ratio to Envoy in its own rounds."""
+    """Envoy, Portico and all peers: each as a ratio to Envoy in its own rounds, Portico in those of all peers."""
     keys = [key for key in results.groups if key.startswith("peer-") and key.endswith(f"-{kind}")]
-    bars = []
+    if not keys:
+        return None
+    bars, ours = [], []
     for key in keys:
         limit, name = results.groups[key]["limit"], list(results.groups[key]["sides"])[-1]
         bars.append(_ratio(results, key, name, limit))
-        ours = _ratio(results, key, "Portico", limit)
-    if not bars:
-        return None
+        ours += list(zip(results.side(key, PORTICO) or [], results.side(key, limit) or [], strict=True))
+    ratio = median(mine["rate"] / envoy["rate"] for mine, envoy in ours)
+    rates = [median(each["rate"] for each in side) for side in zip(*ours, strict=True)]
+    first = [
+        Bar("Envoy answers by itself", "limit", 1.0, f"1.00 ({rates[1]:,.0f}/s)"),
+        Bar(PORTICO, "ours", ratio, f"{ratio:.2f} ({rates[0]:,.0f}/s)"),
+    ]
     title = f"The same request again and again, {'gRPC' if kind == 'grpc' else 'REST'}, 32 in flight"
-    return Panel(title, [ours, *sorted(bars, key=lambda bar: -bar.value)])
+    return Panel(title, [*first, *sorted(bars, key=lambda bar: -bar.value)])
 
 
 def _ratio(results: Results, key: str, name: str, limit: str) -> Bar:
@@ -43,7 +51,7 @@ def hits(results: Results) -> Chart:
     panels = [panel for kind in ("rest", "grpc") if (panel := _beside_peers(results, kind))]
     panels = panels or [_panel(results, key) for key in ("hits-rest-32", "hits-grpc-32") if key in results.groups]
     subtitle = "as a ratio to Envoy, which answers by itself, in the same round; more is better"
-    return Chart("How many cached answers on one core", subtitle, panels, LEGEND, most=ROOM)
+    return Chart("How many cached answers on one core", subtitle, panels, LEGEND, most=1.0)
 
 
 def _panel(results: Results, key: str) -> Panel:

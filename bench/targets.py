@@ -39,7 +39,7 @@ class Goal:
 
     def shown(self, value: float) -> str:
         """For people."""
-        return f"{value:.2f}{self.unit}"
+        return f"{value:.3g}{self.unit}"
 
 
 def _rate(group: str, name: str, other: str) -> Callable[[Results], float | None]:
