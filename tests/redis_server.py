@@ -33,8 +33,7 @@ class RedisServer:
         """Returns when it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
         command = [layout.redis_server(), *options, *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_for_port(self.port)
+        self._process = started(command, self.port)
 
     def stop(self) -> None:
         """Kills it."""
@@ -55,8 +54,7 @@ class RedisSentinel:
     def start(self) -> None:
         """Returns when it answers."""
         command = [layout.redis_server(), str(self._file), "--sentinel"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_for_port(self.port)
+        self._process = started(command, self.port)
 
     def stop(self) -> None:
         """Kills it."""
@@ -64,14 +62,17 @@ class RedisSentinel:
         self._process.wait(START_SECONDS)
 
 
-def wait_for_port(port: int) -> None:
-    """Returns when somebody listens."""
+def started(command: list[str], port: int) -> "subprocess.Popen[bytes]":
+    """The process, once it listens; none is left behind if it does not."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                return process
         time.sleep(0.02)
+    process.kill()
+    process.wait(START_SECONDS)
     raise AssertionError("Redis did not start")
 
 

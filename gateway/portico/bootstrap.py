@@ -108,6 +108,7 @@ async def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> Redis
     redis = await stack.enter_async_context(open_redis(settings.redis, silence, REDIS_CONNECTIONS))
     cache = RedisCache(redis, settings.redis_timeout)
     stack.push_async_callback(cache.aclose)
+    await cache.open()
     return cache
 
 

@@ -309,6 +309,16 @@ async def test_every_answer_expires(redis_server: RedisServer) -> None:
         assert 50 < await redis.ttl(entry_key(key(1))) <= 60
 
 
+async def test_it_is_connected_before_the_first_request(redis_server: RedisServer) -> None:
+    """Which would not wait for as long as that may take."""
+    async with redis_case(redis_server) as case, Redis.from_url(redis_server.url) as redis:
+        before = int((await redis.info("clients"))["connected_clients"])
+        cache = await case.open(QUICK)
+        assert isinstance(cache, RedisCache)
+        assert not cache._circuit.is_open
+        assert int((await redis.info("clients"))["connected_clients"]) > before
+
+
 async def test_a_crowd(redis_server: RedisServer) -> None:
     """Five hundred requests at once share the connections there are, and each finds its answer."""
     async with redis_case(redis_server) as case:

@@ -1,7 +1,6 @@
 """Each way to Redis, on real ones: what the routes, the cache and the operators need works by all of them."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,7 +17,7 @@ from portico.cache_key import CacheKey
 from portico.caching.redis import RedisCache
 from portico.freshness import Entry
 from portico.inference import InferenceResponse, Tensor
-from portico.local.addresses import free_ports
+from portico.local.addresses import free_ports, is_free
 from portico.ports import Found
 from portico.purges import Purges
 from portico.redis_address import RedisAccess
@@ -92,12 +91,13 @@ class Redises:
 
 
 def cluster_port() -> int:
-    """A free port for a node; nodes talk to one another 10,000 ports higher up."""
+    """A free port for a node. Nodes talk to one another 10,000 ports higher up, which is no port that the system hands
+    out to somebody who connects, either.
+    """
     while True:
-        (port,) = free_ports(1)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port + 10_000)):
-                return port
+        port = free_ports(1)[0] - 10_000
+        if is_free(port):
+            return port
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ MOST_BATCHES = 4
 MOST_IN_BATCH = 256
 MOST_WAITING = 4096
 """Commands that wait for a batch; more are refused."""
-BUSY = 0.005
-"""Seconds that a timer may be late before this process counts as busy itself."""
-TRIES = 10
-"""How many timeouts long an answer is waited for at most, if this process is so busy."""
+LOOKS = 10
+"""Parts that a wait consists of. Each counts once, however late its end is noticed."""
+LONGEST = 10
+"""How many timeouts long an answer is waited for at most, if this process is that late."""
 
 Command = tuple[Any, ...]
 
@@ -105,26 +105,26 @@ class Batches:
 
 
 class _Patience:
-    """Ends a wait with TimeoutError. A timer that fires late tells that this process was too busy to look whether the
-    answer had come, as when a crowd arrives: then it waits once more.
+    """Ends a wait with TimeoutError. The time for which this process was too busy to look whether the answer had come,
+    as when a crowd arrives, is not counted: many short timers tell it, each of which then fires late.
     """
 
     def __init__(self, answer: "asyncio.Future[Any]", timeout: float) -> None:
         self._answer = answer
-        self._timeout = timeout
-        self._tries = TRIES
+        self._part = timeout / LOOKS
+        self._left = LOOKS
+        self._latest = monotonic() + LONGEST * timeout
         self._begin()
 
     def end(self) -> None:
         self._timer.cancel()
 
     def _begin(self) -> None:
-        self._due = monotonic() + self._timeout
-        self._timer = self._answer.get_loop().call_later(self._timeout, self._look)
+        self._timer = self._answer.get_loop().call_later(self._part, self._look)
 
     def _look(self) -> None:
-        self._tries -= 1
-        if self._tries and monotonic() - self._due > BUSY:
+        self._left -= 1
+        if self._left and monotonic() < self._latest:
             self._begin()
         elif not self._answer.done():
             self._answer.set_exception(TimeoutError())

@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -59,6 +60,7 @@ class RedisCache:
 
     def __init__(self, redis: Client, timeout: float, lease: float = LEASE) -> None:
         """`redis` is a client of one server or of a cluster, which it leaves open."""
+        self._redis = redis
         # Answers may be large, and nobody waits for them to be written.
         self._quick, self._large = Batches(redis, timeout), Batches(redis, timeout)
         self._lease = lease
@@ -69,6 +71,12 @@ class RedisCache:
         self._writing = asyncio.Semaphore(WRITERS)
         self._bytes = 0
         self._refused = False
+
+    async def open(self) -> None:
+        """Connects, which may take longer than a request waits. A Redis that is away is tried again by requests."""
+        with suppress(RedisError, OSError):
+            await self._redis.ping()
+        await self._ask("PING")
 
     async def get(self, key: CacheKey) -> Entry | None:
         value = await self._ask("GET", entry_key(key))
