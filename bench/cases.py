@@ -145,6 +145,7 @@ def in_front() -> Iterator[Group]:
             Side("bypass, Predict, no door", ALONE, Load(PREDICT, predict, 2, headers=NO_STORE), BYPASS),
             Side(ANOTHER, "canned, through", Load(PREDICT, predict, 2, unique=True)),
             Side("miss, Predict", door, Load(PREDICT, predict, 2, unique=True), MISS),
+            Side("miss, Predict, in one process", "canned, compact", Load(PREDICT, predict, 2, unique=True), MISS),
             Side(TOGETHER, door, Load(PREDICT, predict, 2, unique=True, together=32), SHARED),
         ),
         ("canned 1",),
@@ -152,7 +153,15 @@ def in_front() -> Iterator[Group]:
         "Where requests are each another, the load is our own generator's, on both sides.",
     )
     yield group
-    yield group.at_a_time(1, THROUGH, "bypass, Predict", "bypass, Predict, no door", ANOTHER, "miss, Predict")
+    yield group.at_a_time(
+        1,
+        THROUGH,
+        "bypass, Predict",
+        "bypass, Predict, no door",
+        ANOTHER,
+        "miss, Predict",
+        "miss, Predict, in one process",
+    )
 
 
 def tf_serving(servables: Mapping[str, str]) -> Iterator[Group]:
@@ -254,11 +263,12 @@ def gateways() -> Iterator[Group]:
         sides = (
             Side("edge and 1 gateway, 1 core", "edge of 1", load, MEMORY_HIT),
             Side("edge and 2 gateways, 2 cores", "edge of 2", load, MEMORY_HIT),
+            Side("edge and gateway in one process, 1 core", "compact", load, MEMORY_HIT),
             Side("gateway without the edge", "gateway", load, MEMORY_HIT),
         )
         title = f"Hits, {'gRPC' if key == 'grpc' else 'REST'}, one and two gateways, 64 in flight"
         note = "With two cores in all, the load generator takes its share of the second one."
-        yield Group(f"gateways-{key}", title, sides[0].name, sides, ("gateways",), note)
+        yield Group(f"gateways-{key}", title, sides[0].name, sides, ("gateways", "compact"), note)
 
 
 def all_groups(servables: Mapping[str, str]) -> list[Group]:

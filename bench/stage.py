@@ -176,6 +176,8 @@ class Stage:
             self._start_gateway("gateway alone", lent, self.cores.front, PORTICO_MODEL_SERVER=server)
         elif need.startswith(CANNED):
             self._start_canned(lent, int(need.removeprefix(CANNED)))
+        elif need == "compact":
+            self._start_compact("compact", lent)
         elif need == "gateways":
             self._start_gateway("second gateway", lent, self.cores.back)
             first, second = self.targets["gateway"], self.targets["second gateway"]
@@ -200,12 +202,16 @@ class Stage:
             "canned, through": Target(ports["door"], (door,)),
             "canned, gateway and door": replace(behind_door, front=(*behind_door.front, door)),
         }
+        self._start_compact("canned, compact", lent, port)
 
-    def _start_gateway(self, name: str, lent: ExitStack, core: int, **settings: str) -> None:
-        """Another beside that of the stack: the same Redis and, by the door or not, the same model servers."""
+    def _start_gateway(self, name: str, lent: ExitStack, core: int, listens: int = 0, **settings: str) -> None:
+        """Another beside that of the stack: the same Redis and, by the door or not, the same model servers. It listens
+        at `listens` if its settings say so.
+        """
         folder = self.scratch / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
         port, metrics = free_ports(2)
+        port = listens or port
         addresses = replace(self.main.addresses, gateway=port, gateway_metrics=metrics)
         part = gateway(Surroundings(addresses, self.main.models, folder))
         part = replace(part, environment={**part.environment, **settings})
@@ -221,21 +227,38 @@ class Stage:
 
     def _start_edge(self, name: str, lent: ExitStack, gateways: list[Target], cores: list[int]) -> None:
         """The stack's edge Envoy once more, in front of these gateways."""
-        config = json.loads((self.main.scratch / "envoy" / "envoy.json").read_text())
-        port, *others = free_ports(3)
-        place(config["admin"]["address"], others[0])
-        for listener in config["static_resources"]["listeners"]:
-            place(listener["address"], port if listener["name"] == "clients" else others[1])
-        (cluster,) = (each for each in config["static_resources"]["clusters"] if each["name"] == "gateway")
-        endpoints = [
-            {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": target.port}}}}
-            for target in gateways
-        ]
-        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
-        file = self.scratch / f"{name.replace(' ', '-')}.json"
-        file.write_text(json.dumps(config))
+        file, port, _ = self._edge_file(name, gateway=[target.port for target in gateways])
         command = baselines.envoy_command(file, len(cores))
         pid = lent.enter_context(baselines.running(command, file.with_suffix(".log"), port))
         pin(pid, cores)
         front = (pid, *(pid for target in gateways for pid in target.front))
         self.targets[name] = Target(port, front, tuple(port for target in gateways for port in target.metrics))
+
+    def _start_compact(self, name: str, lent: ExitStack, server: int = 0) -> None:
+        """Edge and gateway in one process; `server` is the port of what takes TF Serving's place, if anything does."""
+        file, port, model_servers = self._edge_file(name, **({"tf_serving": [server]} if server else {}))
+        settings = {"PORTICO_EDGE": str(file), "PORTICO_MODEL_SERVER": f"127.0.0.1:{model_servers}"}
+        self._start_gateway(name, lent, self.cores.front, port, **settings)
+
+    def _edge_file(self, name: str, **clusters: list[int]) -> tuple[Path, int, int]:
+        """The edge's configuration on ports of its own, with other servers in some of its clusters: (the file, the
+        port for clients, the port of the model servers).
+        """
+        config = json.loads((self.main.scratch / "envoy" / "envoy.json").read_text())
+        port, model_servers, admin = free_ports(3)
+        place(config["admin"]["address"], admin)
+        for listener in config["static_resources"]["listeners"]:
+            place(listener["address"], port if listener["name"] == "clients" else model_servers)
+        for cluster in config["static_resources"]["clusters"]:
+            if servers := clusters.get(cluster["name"]):
+                addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": each}} for each in servers]
+                endpoints = [{"endpoint": {"address": address}} for address in addresses]
+                cluster["load_assignment"] = {
+                    "cluster_name": cluster["name"],
+                    "endpoints": [{"lb_endpoints": endpoints}],
+                }
+                if cluster.pop("eds_cluster_config", None):
+                    cluster["type"] = "STATIC"
+        file = self.scratch / f"{name.replace(' ', '-')}.json"
+        file.write_text(json.dumps(config))
+        return file, port, model_servers

@@ -39,7 +39,7 @@ def _run(known: argparse.Namespace, rest: list[str]) -> int:
         from portico.edges.pyvoy import serve
 
         settings = GatewaySettings()
-        serve("portico.asgi:app", settings.host, settings.port, settings.max_message_bytes)
+        serve("portico.asgi:app", settings.host, settings.port, settings.max_message_bytes, settings.edge)
     if known.command == "controller":
         from portico import bootstrap
 

@@ -68,6 +68,11 @@ class GatewaySettings(_Settings):
 
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on, REST and gRPC alike.")
+    edge: str = Field(
+        "",
+        description="File with an Envoy configuration, as envoy/envoy.yaml, that the gateway's process carries out as "
+        "well (compose.compact.yml): it takes clients where that says. Empty: an Envoy of its own stands in front.",
+    )
     model_server: str = Field("ml_model_server:8500", description="The one address of all model servers.")
     max_message_bytes: int = Field(
         64 << 20, ge=1 << 10, le=1 << 30, description="Largest request or answer, in bytes, the same at every hop."

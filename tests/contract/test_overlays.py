@@ -46,7 +46,9 @@ def config(*overlays: Path, settings: Path = Path(os.devnull), **environment: st
 
 def test_the_overlays_are_those_that_are_told_of() -> None:
     """There is an overlay for each of the uses, and no other."""
-    assert [path.name for path in OVERLAYS] == [f"compose.{use}.yml" for use in ("dev", "gpu", "monitoring", "test")]
+    assert [path.name for path in OVERLAYS] == [
+        f"compose.{use}.yml" for use in ("compact", "dev", "gpu", "monitoring", "test")
+    ]
 
 
 @EVERY_OVERLAY
@@ -79,12 +81,17 @@ def test_images_are_pinned_and_mounted_files_exist(overlay: Path) -> None:
     """Stock images have a full version, others are built here; files are mounted from the repository, read-only."""
     for service in yaml.safe_load(overlay.read_text())["services"].values():
         image = service.get("image", "")
+        if not image:
+            continue  # as in docker-compose.yml
         if "build" in service:
             assert image == "portico:development"
             assert (ROOT / service["build"]["dockerfile"]).exists()
         elif image != "portico:development":
             assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?", image), image
         for volume in service.get("volumes", []):
+            if isinstance(volume, dict):
+                assert volume["read_only"]
+                continue
             source, _, mode = volume.partition(":")
             if source.startswith("."):
                 assert (ROOT / source).exists()
@@ -135,7 +142,9 @@ def test_every_combination_is_valid_and_confined(overlays: tuple[Path, ...]) -> 
 
 @NEEDS_COMPOSE
 def test_overlays_leave_the_stacks_networks_as_they_are() -> None:
-    """With all overlays, who was in a network of docker-compose.yml still is, and only who watches or tests came."""
+    """With all overlays, who was in a network of docker-compose.yml still is, and only who watches or tests came, and
+    the gateway that is its own Envoy.
+    """
     before, after = config(), config(*OVERLAYS)
 
     def members(merged: Any) -> dict[str, set[str]]:
@@ -145,10 +154,24 @@ def test_overlays_leave_the_stacks_networks_as_they_are() -> None:
     came = {net: names - members(before)[net] for net, names in members(after).items()}
     assert all(members(before)[net] <= members(after)[net] for net in came)
     assert {net: names for net, names in came.items() if names} == {
-        "clients": {"tests"},
+        "clients": {"gateway", "tests"},
         "gateways": {"prometheus"},
-        "servers": {"prometheus"},
+        "servers": {"gateway", "prometheus"},
     }
+
+
+@NEEDS_COMPOSE
+def test_one_process_takes_envoys_place() -> None:
+    """With compose.compact.yml no Envoy stands in front, and the gateway has its port, its files and its names."""
+    before, after = config()["services"], config(ROOT / "compose.compact.yml")["services"]
+    assert after["envoy"]["scale"] == 0
+    gateway, envoy = after["gateway"], before["envoy"]
+    assert gateway["ports"] == envoy["ports"]
+    assert envoy["networks"].keys() <= gateway["networks"].keys()
+    assert gateway["networks"]["gateways"] == envoy["networks"]["gateways"]
+    mounted = [volume["target"] for volume in envoy["volumes"]]
+    assert [volume for volume in gateway["volumes"] if volume["target"] in mounted] == envoy["volumes"]
+    assert gateway["environment"]["PORTICO_EDGE"] in mounted
 
 
 @NEEDS_COMPOSE

