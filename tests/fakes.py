@@ -162,7 +162,9 @@ class FakeLease:
         self.release()
 
     def fail(self, error: PorticoError) -> None:
-        self.error = error if stored.dump_error(error) else None
+        # Not the error itself: its traceback has all that the call had.
+        said = stored.dump_error(error)
+        self.error = stored.load_error(said) if said else None
         self.release()
 
     def decline(self) -> None:

@@ -15,7 +15,7 @@ from portico.backends.channel import open_channel
 from portico.backends.tf_serving import TFServing
 from portico.backends.torchserve import TorchServe
 from portico.backplane import Backplane
-from portico.caching.redis import RedisCache
+from portico.caching.redis import SILENCE, RedisCache
 from portico.dispatch import Dispatcher, Limits
 from portico.edges.application import Application
 from portico.edges.asgi import App
@@ -46,8 +46,6 @@ from portico.settings import ControllerSettings, GatewaySettings
 from portico.warming import Replicas
 
 REDIS_CONNECTIONS = 64
-REDIS_SILENCE = 1.0
-"""Seconds."""
 MODEL_SERVER_CONNECTIONS = 1024
 
 
@@ -104,7 +102,7 @@ async def _open_backends(stack: AsyncExitStack, settings: GatewaySettings) -> di
 
 async def _open_cache(stack: AsyncExitStack, settings: GatewaySettings) -> RedisCache:
     # Each request has its own patience; a connection is given up when it has been silent for longer.
-    silence = max(REDIS_SILENCE, settings.redis_timeout)
+    silence = max(SILENCE, settings.redis_timeout)
     redis = await stack.enter_async_context(open_redis(settings.redis, silence, REDIS_CONNECTIONS))
     cache = RedisCache(redis, settings.redis_timeout)
     stack.push_async_callback(cache.aclose)

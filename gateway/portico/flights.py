@@ -50,7 +50,10 @@ class Flights(Generic[T]):
             raise DeadlineExceeded(_LATE)
         if flight.task.cancelled():
             raise Unavailable("The call that this request shared was ended, as when a gateway stops. Send it again.")
-        return flight.task.result(), began
+        try:
+            return flight.task.result(), began
+        finally:
+            del flight  # an error of its task has a traceback, which has this frame, which would have the task
 
     def _depart(self, key: Hashable, work: Coroutine[Any, Any, T]) -> _Flight[T]:
         flight = self._by_key[key] = _Flight(asyncio.create_task(work))

@@ -1,6 +1,6 @@
 """Sends Redis what is asked of it together: all commands of one turn of the event loop, and those that come while
-enough batches are under way, go as one pipeline, in which each costs a fifth of what it costs by itself. Used by the
-response cache.
+enough batches are under way, go as one, in which each costs a fifth of what it costs by itself. Used by the response
+cache.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from portico.caching.connections import Asked, Connections, tell
 from portico.redis_connection import Client
 
 MOST_BATCHES = 4
@@ -22,27 +23,31 @@ LOOKS = 10
 LONGEST = 10
 """How many timeouts long an answer is waited for at most, if this process is that late."""
 
-Command = tuple[Any, ...]
-
 
 class Batches:
-    """`redis` stays open; `timeout` (s) is how long an answer is waited for. Close it, so that no batch is left behind.
+    """`redis` stays open; `timeout` (s) is how long an answer is waited for, and `silence` (s) how long Redis may say
+    nothing until its connection is given up. Close it, so that no batch is left behind.
 
     Whoever gives up waiting ends nothing: a connection is never left in the middle of an answer.
     """
 
-    def __init__(self, redis: Client, timeout: float) -> None:
+    def __init__(self, redis: Client, timeout: float, silence: float) -> None:
         self._redis = redis
         self._timeout = timeout
-        # The keys of a pipeline in a cluster would lie on many nodes, and the slowest would hold up the others.
-        alone = isinstance(redis, RedisCluster)
-        self._size, self._most = (1, MOST_BATCHES * 16) if alone else (MOST_IN_BATCH, MOST_BATCHES)
-        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._connections: Connections | None = None
+        if isinstance(redis, RedisCluster):
+            # The keys of a batch would lie on many nodes, and the slowest would hold up the others.
+            self._size, self._most = 1, MOST_BATCHES * 16
+        else:
+            self._size, self._most = MOST_IN_BATCH, MOST_BATCHES
+            self._connections = Connections(redis.connection_pool, silence)
+        self._closed = False
+        self._waiting: list[Asked] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def ask(self, *command: Any) -> Any:
         """Redis's answer. Raises a RedisError, OSError, or TimeoutError when it does not come in time."""
-        if len(self._waiting) >= MOST_WAITING:
+        if self._closed or len(self._waiting) >= MOST_WAITING:
             raise RedisTimeout(f"{MOST_WAITING} commands wait for Redis already")
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
@@ -54,14 +59,20 @@ class Batches:
             return await answer
         finally:
             patience.end()
+            del answer, patience  # its error has a traceback, which has this frame, which would have it
 
     async def aclose(self) -> None:
-        """Gives up what is under way."""
+        """Gives up what is under way, and takes no more."""
+        self._closed = True
+        for _, future in self._waiting:
+            future.cancel()
         self._waiting.clear()
         batches = list(self._under_way)
         for batch in batches:
             batch.cancel()
         await asyncio.gather(*batches, return_exceptions=True)
+        if self._connections is not None:
+            await self._connections.aclose()
 
     def _send(self) -> None:
         while self._waiting and len(self._under_way) < self._most:
@@ -75,33 +86,20 @@ class Batches:
         self._under_way.discard(task)
         self._send()
 
-    async def _exchange(self, batch: list[tuple[Command, "asyncio.Future[Any]"]]) -> None:
-        answers: list[Any]
+    async def _exchange(self, batch: list[Asked]) -> None:
         try:
-            answers = await self._answers([command for command, _ in batch])
+            if self._connections is None:
+                ((command, future),) = batch
+                tell(future, await self._redis.execute_command(*command))
+            else:
+                await self._connections.exchange(batch)
         except Exception as error:
-            answers = [error] * len(batch)
+            for _, future in batch:
+                tell(future, error)
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
             raise
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-    async def _answers(self, commands: list[Command]) -> list[Any]:
-        """One for each command; what Redis refuses is an exception among them."""
-        if len(commands) == 1:
-            return [await self._redis.execute_command(*commands[0])]
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        return answers
 
 
 class _Patience:

@@ -34,6 +34,8 @@ MAX_WRITES = 1024
 """Writes on their way to Redis at a time; more are left out."""
 MAX_BYTES = 64 << 20
 """Bytes of the answers among them."""
+SILENCE = 1.0
+"""Seconds after which a connection that says nothing is given up, at least."""
 WRITERS = 16
 """How many answers are sent to Redis at a time."""
 LEASE = 3.0
@@ -62,7 +64,8 @@ class RedisCache:
         """`redis` is a client of one server or of a cluster, which it leaves open."""
         self._redis = redis
         # Answers may be large, and nobody waits for them to be written.
-        self._quick, self._large = Batches(redis, timeout), Batches(redis, timeout)
+        silence = max(SILENCE, timeout)
+        self._quick, self._large = Batches(redis, timeout, silence), Batches(redis, silence, silence)
         self._lease = lease
         # One leader per key and gateway, see `flights`: so a gateway never waits for a lease of its own.
         self._token = secrets.token_hex(8)

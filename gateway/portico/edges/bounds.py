@@ -30,7 +30,7 @@ class Bounds:
         self._receive = receive
         self._deadline = monotonic() + timeout
         self._is_read = False
-        self._reason: Exception | None = None
+        self._reason: type[Exception] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(min(timeout, POLL), self._look)
 
@@ -50,12 +50,12 @@ class Bounds:
         if self._reason is None:
             return
         if self._task.uncancel() <= self._outer and kind is asyncio.CancelledError:
-            raise self._reason from None
+            raise self._reason from None  # the class: an instance would have a traceback, with this in it
 
     def _look(self) -> None:
         left = self._deadline - monotonic()
         if left <= 0:
-            return self._end(TimeoutError())
+            return self._end(TimeoutError)
         if self._is_read and self._watcher is None:
             self._watcher = self._loop.create_task(self._watch())
         self._timer = self._loop.call_later(min(left, LONGEST if self._watcher else POLL), self._look)
@@ -63,9 +63,9 @@ class Bounds:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110 - there is no event, see above
             await asyncio.sleep(POLL)
-        self._end(ClientGone())
+        self._end(ClientGone)
 
-    def _end(self, reason: Exception) -> None:
+    def _end(self, reason: type[Exception]) -> None:
         if self._reason is None:
             self._reason = reason
             self._task.cancel()

@@ -108,18 +108,21 @@ class GrpcEdge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope["path"], scope["headers"], 0.0)
         reply = _Reply(send, call)
-        with suppress(ClientGone):
-            try:
-                await self._serve(call, receive, reply)
-            except ClientGone:
-                raise
-            except Abort as abort:
-                await reply.fail(abort.code, str(abort))
-            except PorticoError as error:
-                await reply.fail(grpc_code(error), str(error))
-            except Exception:
-                log.exception("unexpected failure in %s", call.method)
-                await reply.fail(GrpcCode.INTERNAL, "Portico failed on this call; its log says why.")
+        try:
+            await self._serve(call, receive, reply)
+            return
+        except ClientGone:
+            return
+        except Abort as abort:
+            failure = abort.code, str(abort)
+        except PorticoError as error:
+            failure = grpc_code(error), str(error)
+        except Exception:
+            log.exception("unexpected failure in %s", call.method)
+            failure = GrpcCode.INTERNAL, "Portico failed on this call; its log says why."
+        with suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await reply.fail(*failure)
 
     async def _serve(self, call: Call, receive: Receive, reply: "_Reply") -> None:
         method = self._methods.get(call.method)

@@ -28,6 +28,8 @@ JSON = (b"content-type", b"application/json")
 _OK, _NOT_MODIFIED = 200, 304  # an enum's members take longer to look up
 MOST_PATHS = 4096
 """How many paths are remembered to have been called, with what endpoint answers them."""
+LONGEST_PATH = 512
+"""Characters of the longest of them."""
 
 
 @dataclass(slots=True)
@@ -138,10 +140,12 @@ class RestEdge:
             if endpoint.method != method and (endpoint.method, method) != ("GET", "HEAD"):
                 continue
             if (match := endpoint.regex.fullmatch(path)) is not None:
+                groups = {name: unquote(value or "") for name, value in match.groupdict().items()}
+                called = _Called(endpoint, groups, f"{method} {path}?")
                 if len(self._called) >= MOST_PATHS:
                     self._called.clear()
-                groups = {name: unquote(value or "") for name, value in match.groupdict().items()}
-                called = self._called[method, path] = _Called(endpoint, groups, f"{method} {path}?")
+                if len(path) <= LONGEST_PATH:
+                    self._called[method, path] = called
                 return called
         return None
 
