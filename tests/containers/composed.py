@@ -25,12 +25,16 @@ DOOR = 8080
 
 @dataclass
 class Composed:
-    """A stack of the project `PROJECT`, which serves `models`; `password` is Redis', handed over as a file."""
+    """A stack which serves `models`; `password` is Redis', handed over as a file. `overlays` are files beside
+    docker-compose.yml, and `project` is what Compose knows the stack by.
+    """
 
     engine: Engine
     scratch: Path
     password: str
     port: int = field(default_factory=lambda: free_port(DOOR))
+    overlays: tuple[str, ...] = ()
+    project: str = PROJECT
 
     def __post_init__(self) -> None:
         self.models = self.scratch / "model-repository"
@@ -47,10 +51,9 @@ class Composed:
 
     def compose(self, *arguments: str, seconds: float = UP_SECONDS) -> str:
         """What `docker compose ...` prints."""
-        where = ("--project-name", PROJECT, "--env-file", os.devnull, "--progress", "quiet")
-        return self.engine.docker(
-            "compose", *where, "--file", str(ROOT / "docker-compose.yml"), *arguments, seconds=seconds
-        )
+        where = ("--project-name", self.project, "--env-file", os.devnull, "--progress", "quiet")
+        files = [word for name in ("docker-compose.yml", *self.overlays) for word in ("--file", str(ROOT / name))]
+        return self.engine.docker("compose", *where, *files, *arguments, seconds=seconds)
 
     def up(self, **replicas: int) -> float:
         """Starts everything, or so many of a service, and waits until all is healthy; the seconds it took."""
@@ -65,7 +68,7 @@ class Composed:
 
     def containers(self, service: str = "") -> list[str]:
         """The ids of the containers, or of those of one service."""
-        labels = {"project": PROJECT, **({"service": service} if service else {})}
+        labels = {"project": self.project, **({"service": service} if service else {})}
         filters = [
             part for name, value in labels.items() for part in ("--filter", f"label=com.docker.compose.{name}={value}")
         ]
@@ -104,7 +107,7 @@ class Composed:
         found: dict[str, list[str]] = {}
         for container in self.inspected(*self.containers(service)):
             for name, network in container["NetworkSettings"]["Networks"].items():
-                found.setdefault(name.removeprefix(f"{PROJECT}_"), []).append(network["IPAddress"])
+                found.setdefault(name.removeprefix(f"{self.project}_"), []).append(network["IPAddress"])
         return found
 
     def called(self, cluster: str) -> dict[str, int]:

@@ -28,6 +28,11 @@ def test_it_answers_as_soon_as_it_is_up(stack: Composed, measured: list[str]) ->
 
 def test_every_protocol_predicts(stack: Composed) -> None:
     """The tests of the door pass from outside: every protocol, both servers."""
+    every_protocol_predicts(stack)
+
+
+def every_protocol_predicts(stack: Composed) -> None:
+    """The same of any stack."""
     pytest_passes("tests/protocols", environment={**os.environ, "PORTICO_DOOR": f"127.0.0.1:{stack.port}"})
 
 

@@ -160,18 +160,20 @@ def encode_response(
     return response
 
 
-def serialize_response(model: str, version: str, request_id: str, tensors: Iterable[Tensor], raw: bool) -> bytes:
-    """The serialized message of `encode_response`, of which no value was copied before that."""
+def serialize_response(
+    model: str, version: str, request_id: str, tensors: Iterable[Tensor], raw: bool
+) -> tuple[bytes, ...]:
+    """The parts of the serialized message of `encode_response`; raw values are not copied for it."""
     tensors = tuple(tensors)
     if not raw:
-        return encode_response(model, version, request_id, tensors, raw).SerializeToString()
+        return (encode_response(model, version, request_id, tensors, raw).SerializeToString(),)
     response = oip.ModelInferResponse(model_name=model, model_version=version, id=request_id)
     for tensor in tensors:
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
     pieces = [response.SerializeToString()]
     for tensor in tensors:
         pieces += protobuf_wire.prefix(_RAW_OUTPUTS, len(tensor.data)), tensor.data
-    return b"".join(pieces)
+    return tuple(pieces)
 
 
 def _fill(contents: oip.InferTensorContents, tensor: Tensor) -> None:

@@ -25,14 +25,16 @@ async def read_body(receive: Receive, limit: int, overhead: int = 0) -> bytes:
 
     Raises TooLarge as soon as more has come, ClientGone if it breaks off.
     """
-    gathered = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
-        if len(gathered) + len(chunk) > limit + overhead:
+        size += len(chunk)
+        if size > limit + overhead:
             raise TooLarge(limit)
         if not message.get("more_body"):
-            return bytes(gathered + chunk) if gathered else chunk
-        gathered += chunk
+            return b"".join((*chunks, chunk)) if chunks else chunk
+        chunks.append(chunk)

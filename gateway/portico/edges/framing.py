@@ -19,9 +19,9 @@ ACCEPTED_ENCODINGS = b"identity,gzip,deflate"
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
-def frame(message: bytes) -> bytes:
-    """One uncompressed message, ready for the wire."""
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+def frame(*parts: bytes) -> bytes:
+    """One uncompressed message, put together from its parts, ready for the wire."""
+    return b"".join((b"\x00", sum(map(len, parts)).to_bytes(4, "big"), *parts))
 
 
 def frame_size(gathered: bytes | bytearray, limit: int) -> int | None:

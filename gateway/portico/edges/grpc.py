@@ -27,7 +27,7 @@ from portico.edges.framing import (
     unframe,
 )
 from portico.edges.incoming import Incoming
-from portico.edges.memory import Memory, Question
+from portico.edges.memory import MAX_ENTRY, Memory, Question
 from portico.edges.status import GrpcCode, grpc_code
 from portico.errors import DeadlineExceeded, MethodNotFound, PorticoError
 
@@ -62,7 +62,8 @@ class Call:
         return b", ".join([value for key, value in self.headers if key == name]).decode("latin-1")
 
 
-UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]
+UnaryHandler = Callable[[bytes, Call], Awaitable[bytes | tuple[bytes, ...]]]
+"""A message → the answer, or the parts of it, which the edge puts together."""
 StreamHandler = Callable[[bytes, Call], AsyncGenerator[bytes]]
 BothHandler = Callable[[AsyncIterator[bytes], Call], AsyncGenerator[bytes]]
 
@@ -142,25 +143,35 @@ class GrpcEdge:
                 async with asyncio.timeout(None if timeout == inf else timeout):
                     return await _converse(method.both, Incoming(receive, encoding, self._max_bytes), call, reply)
             with Bounds(receive, timeout) as bounds:
-                body = await read_body(receive, self._max_bytes, PREFIX)
-                bounds.is_read()
                 if method.unary is not None:
-                    await self._answer(method.unary, body, encoding, call, reply)
+                    await self._answer(method.unary, receive, bounds, encoding, call, reply)
                 elif method.stream is not None:
+                    body = await read_body(receive, self._max_bytes, PREFIX)
+                    bounds.is_read()
                     async with aclosing(method.stream(unframe(body, encoding, self._max_bytes), call)) as messages:
                         await reply.stream(messages)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer by the deadline of {timeout:g} s.") from None
 
-    async def _answer(self, unary: UnaryHandler, body: bytes, encoding: bytes, call: Call, reply: "_Reply") -> None:
+    async def _answer(
+        self, unary: UnaryHandler, receive: Receive, bounds: Bounds, encoding: bytes, call: Call, reply: "_Reply"
+    ) -> None:
+        body = await read_body(receive, self._max_bytes, PREFIX)
+        bounds.is_read()
         question = Question(call.method, body)
         if (known := self._memory.recall(question, call.headers)) is not None:
             return await reply.whole(known.told(), known.body)
         moment = self._memory.moment()
-        framed = frame(await unary(unframe(body, encoding, self._max_bytes), call))
-        if call.answer is not None:
+        message = unframe(body, encoding, self._max_bytes)
+        # What is larger cannot be remembered, and would only take memory while the model is at work.
+        small = question if len(body) <= MAX_ENTRY else None
+        del body, question
+        answered = await unary(message, call)
+        framed = frame(*answered) if isinstance(answered, tuple) else frame(answered)
+        del answered, message
+        if call.answer is not None and small is not None:
             read = (*call.read, b"grpc-encoding")
-            self._memory.remember(moment, question, call.headers, read, call.answer, (_HEADERS, framed))
+            self._memory.remember(moment, small, call.headers, read, call.answer, (_HEADERS, framed))
         await reply.framed(framed)
 
 

@@ -95,7 +95,7 @@ class OpenInferenceGrpc:
             outputs=[_described(spec) for spec in found.signature.outputs],
         ).SerializeToString()
 
-    async def model_infer(self, message: bytes, call: Call) -> bytes:
+    async def model_infer(self, message: bytes, call: Call) -> tuple[bytes, ...]:
         try:
             request, raw = parse_request(message)
         except DecodeError as error:

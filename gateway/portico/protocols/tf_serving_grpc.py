@@ -44,7 +44,7 @@ class TFServingGrpc:
         yield Method(_MODEL + "GetModelStatus", self.status)
         yield Method(_MODEL + "HandleReloadConfigRequest", self.reload)
 
-    async def predict(self, message: bytes, call: Call) -> bytes:
+    async def predict(self, message: bytes, call: Call) -> bytes | tuple[bytes, ...]:
         request = _parsed(tfs.PredictRequest, message)
         route = self._route(request.model_spec)
         models.signature_named(route, request.model_spec.signature_name, _NO_SIGNATURE)
@@ -59,7 +59,7 @@ class TFServingGrpc:
         response = tfs.PredictResponse(model_spec=models.spec(route, decoded.signature))
         if answer.response.native:
             # Protobuf messages that are written one after the other are read as one, and what is said last counts.
-            return answer.response.native + response.SerializeToString()
+            return answer.response.native, response.SerializeToString()
         for tensor in outputs_of(answer, decoded):
             encode_tensor(tensor, typed=True, into=response.outputs[tensor.name])
         return response.SerializeToString()

@@ -58,7 +58,7 @@ def test_requests_to_tf_serving(inputs: list[Tensor]) -> None:
 def test_answers_of_open_inference(outputs: list[Tensor], raw: bool) -> None:
     """A serialized response is read as the message of the same outputs."""
     expected = encode_response("m", "1", "i", outputs, raw)
-    assert oip.ModelInferResponse.FromString(serialize_response("m", "1", "i", outputs, raw)) == expected
+    assert oip.ModelInferResponse.FromString(b"".join(serialize_response("m", "1", "i", outputs, raw))) == expected
 
 
 @given(tensors(), st.booleans())
