@@ -141,8 +141,21 @@ def echo(scratch: Path, json_body: bytes, grpc_body: bytes) -> Iterator[tuple[in
     folder = Path(tempfile.mkdtemp(prefix="echo-", dir=scratch))
     (folder / "json").write_bytes(json_body)
     (folder / "grpc").write_bytes(grpc_body)
+    with _on_pyvoy("echo.py", str(folder), folder / "log") as found:
+        yield found
+
+
+@contextmanager
+def relay(scratch: Path, port: int) -> Iterator[tuple[int, int]]:
+    """pid and port of a server that sends every call on to a port of loopback, by grpc.aio."""
+    with _on_pyvoy("relay.py", str(port), scratch / f"relay-{port}.log") as found:
+        yield found
+
+
+@contextmanager
+def _on_pyvoy(script: str, argument: str, log: Path) -> Iterator[tuple[int, int]]:
     (port,) = free_ports(1)
     here = Path(__file__).parent
-    command = [str(layout.GATEWAY_PYTHON), str(here / "echo.py"), str(port), str(folder)]
-    with running(command, folder / "log", port, {"PYTHONPATH": str(here)}) as pid:
+    command = [str(layout.GATEWAY_PYTHON), str(here / script), str(port), argument]
+    with running(command, log, port, {"PYTHONPATH": str(here)}) as pid:
         yield pid, port

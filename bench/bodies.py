@@ -143,6 +143,15 @@ def json_answer(rows: int = 1) -> bytes:
     return json.dumps({"model_name": MODEL, "model_version": "1", "outputs": [output]}, separators=(",", ":")).encode()
 
 
+def binary_answer(rows: int = 1) -> bytes:
+    """What the gateway answers to `open_inference_binary`, in the same way."""
+    data = (2 * numbers(rows)).tobytes()
+    parameters = {"binary_data_size": len(data)}
+    output = {"name": "y", "datatype": "FP32", "shape": [rows, WIDTH], "parameters": parameters}
+    head = json.dumps({"model_name": MODEL, "model_version": "1", "outputs": [output]}, separators=(",", ":"))
+    return head.encode() + data
+
+
 def grpc_answer(rows: int = 1) -> bytes:
     """What the gateway answers to `model_infer`, framed."""
     response = open_inference_pb2.ModelInferResponse(model_name=MODEL, model_version="1")

@@ -19,9 +19,10 @@ REDIS = (("cache-control", "max-age=86400"),)
 MEMORY_HIT, REDIS_HIT, MISS, BYPASS = ("hit_memory",), ("hit_redis",), ("miss",), ("bypass",)
 SHARED = ("miss", "coalesced", "hit_memory", "hit_redis")
 ENVOY, THROUGH, ECHO = "Envoy answers by itself", "Envoy passes through", "echo on pyvoy"
+RELAY = "relay on pyvoy with grpc.aio"
 GET = "GET of the same Redis"
 TOGETHER = "32 identical at once"
-ANOTHER = f"{THROUGH}, each another"
+ANOTHER, THROUGH_REST = f"{THROUGH}, each another", f"{THROUGH}, REST, binary"
 TEN, MEGA, SIXTEEN = (bodies.rows_of(size) for size in (10_000, 1_000_000, 16_000_000))
 IN_FLIGHT_16_MB = 4
 MEGA_OF_JSON = bodies.rows_of(470_000)
@@ -140,6 +141,7 @@ def in_front() -> Iterator[Group]:
         THROUGH,
         (
             Side(THROUGH, "canned, through", Load(PREDICT, predict, 2)),
+            Side(RELAY, "canned, relay", Load(PREDICT, predict, 2)),
             Side("bypass, Predict", door, Load(PREDICT, predict, 2, headers=NO_STORE), BYPASS),
             Side("bypass, ModelInfer", door, Load(MODEL_INFER, infer, 2, headers=NO_STORE), BYPASS),
             Side("bypass, Predict, no door", ALONE, Load(PREDICT, predict, 2, headers=NO_STORE), BYPASS),
@@ -156,6 +158,7 @@ def in_front() -> Iterator[Group]:
     yield group.at_a_time(
         1,
         THROUGH,
+        RELAY,
         "bypass, Predict",
         "bypass, Predict, no door",
         ANOTHER,
@@ -234,24 +237,26 @@ def large() -> Iterator[Group]:
             Side(THROUGH, "canned, through", by(PREDICT, bodies.predict(rows=rows), 2)),
             Side("bypass, Predict", door, by(PREDICT, bodies.predict(rows=rows), 2), BYPASS),
             Side("bypass, ModelInfer", door, by(MODEL_INFER, bodies.model_infer(rows), 2), BYPASS),
+            Side(THROUGH_REST, "canned, through", by(INFER, bodies.open_inference_binary(rows))),
             Side("bypass, REST, binary", door, by(INFER, bodies.open_inference_binary(rows)), BYPASS),
         ]
         if rows != SIXTEEN:
             sides.append(Side("bypass, REST, JSON", door, by(INFER, bodies.open_inference_json(rows)), BYPASS))
         title, key = f"Tensors of {size}, there and back, {in_flight} in flight", size.lower().replace(" ", "")
-        yield Group(f"tensors-{key}", title, THROUGH, tuple(sides), (f"canned {rows}",))
+        note = "REST has an Envoy passing through of its own, asked by the same generator over the same protocol."
+        yield Group(f"tensors-{key}", title, THROUGH, tuple(sides), (f"canned {rows}",), note)
 
 
 def many_models() -> Iterator[Group]:
     """Whether a model is served slower for the others beside it."""
     hit, call = Load(INFER, bodies.open_inference_json()), Load(MODEL_INFER, bodies.model_infer(), 2, headers=NO_STORE)
-    stacks = {"1 model": "gateway", "100 models": "100 models", "1,000 models": "1000 models"}
+    stacks = {"1 model": "1 model", "100 models": "100 models", "1,000 models": "1000 models"}
     for key, title, load, expected in (
         ("models-hits", "Hits, REST, by the number of models", hit, MEMORY_HIT),
         ("models-bypass", "Calls of TF Serving, gRPC, by the number of models", call, BYPASS),
     ):
         sides = [Side(name, stack, load, expected) for name, stack in stacks.items()]
-        yield Group(key, f"{title}, 32 in flight", "1 model", tuple(sides), ("100 models", "1000 models"))
+        yield Group(key, f"{title}, 32 in flight", "1 model", tuple(sides), tuple(stacks.values()))
 
 
 def gateways() -> Iterator[Group]:

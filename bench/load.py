@@ -1,5 +1,6 @@
 """A load generator of our own, in a process of its own: for machines without wrk and h2load, and for what these cannot
-do, gRPC requests each of which is another. Knows HTTP/1.1 with a content-length, HTTP/2 without TLS, and Redis' GET.
+do, such as gRPC requests each of which is another. Knows HTTP/1.1 with a content-length, HTTP/2 without TLS, and
+Redis' GET.
 
 `python bench/load.py` reads a `Plan` as JSON from its standard input and writes what came of it as JSON.
 """

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ LONG_ENOUGH = 0.1
 """Seconds that tell what a rate is."""
 MOST_ANSWERS = 10_000
 """A second, where each request has a number of its own."""
+HEADS_VARY = 16
+"""By so many bytes at most: an age, an id, and what the cache has done."""
 
 
 class WrongAnswers(Exception):
@@ -81,12 +84,13 @@ class Generators:
     h2load: str | None = field(default_factory=lambda: shutil.which("h2load"))
     _next: int = NUMBERS.start
     _rates: dict[tuple[Load, int], float] = field(default_factory=dict)
+    _heads: dict[tuple[Load, int], int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """For people."""
         used = [name for name, path in (("wrk (HTTP/1.1)", self.wrk), ("h2load (HTTP/2)", self.h2load)) if path]
-        own = "our own (bench/load.py)" + (" where each gRPC request is another" if self.h2load else "")
-        return ", ".join([*used, own])
+        rest = "Redis, gRPC requests that are each another, REST requests of 1 MB and more"
+        return ", ".join([*used, f"our own (bench/load.py) for all else, as there are {rest}"])
 
     def run(self, load: Load, port: int, seconds: float, size: int) -> Result:
         """`size` is the length of each answer's body in bytes. Raises WrongAnswers."""
@@ -100,18 +104,25 @@ class Generators:
         with tempfile.NamedTemporaryFile(prefix="portico-load-") as file:
             file.write(load.body.data)
             file.flush()
-            if load.http == 1 and self.wrk and not load.drained:
+            if self._is_for_wrk(load):
                 return self._wrk(load, port, seconds, size, file.name, first)
             if load.http == 2 and self.h2load and not load.unique:
                 return self._h2load(load, port, seconds, size, file.name)
             return self._own(load, port, seconds, size, file.name, first)
 
     def warm_up(self, load: Load, port: int, size: int) -> None:
-        """Before it is measured: finds out how many calls there are to a second, where a number has to be given."""
+        """Before it is measured: finds out how long the head of an answer is, where wrk counts it with the body; and
+        how many calls there are to a second, where a number has to be given.
+        """
+        if self._is_for_wrk(load):
+            self._heads[load, port] = _head_size(load, port)
         while load.drained and load.http == 2 and self.h2load:
             result = self.run(load, port, 0.0, size)
             if result.seconds > LONG_ENOUGH or result.answers > MOST_ANSWERS:
                 break
+
+    def _is_for_wrk(self, load: Load) -> bool:
+        return load.http == 1 and self.wrk is not None and not load.drained
 
     def _count(self, load: Load, port: int, seconds: float) -> int:
         """How many calls there are to that time; and four times as many as were found to be too few."""
@@ -145,7 +156,8 @@ class Generators:
             command += [str(mark.offset), str(mark.length), mark.form, str(first), str(load.together)]
         said = self._call(command, seconds)
         told = json.loads(said.split("RESULT ", 1)[1])
-        if told["failed"] or not told["answers"] or told["bytes"] < told["answers"] * size:
+        least = size + max(self._heads.get((load, port), 0) - HEADS_VARY, 0)
+        if told["failed"] or not told["answers"] or told["bytes"] < told["answers"] * least:
             raise WrongAnswers(f"of wrk's {told['answers']} answers {told['failed']} failed; {told['bytes']} bytes")
         return Result(told["answers"] / told["seconds"], told["p50"], told["p99"], told["answers"], told["seconds"])
 
@@ -192,3 +204,17 @@ class Generators:
                 f"of {told['answers'] + told['failed']} answers {told['failed']} failed: {told['first']}"
             )
         return Result(told["rate"], told["p50"], told["p99"], told["answers"], told["seconds"])
+
+
+def _head_size(load: Load, port: int) -> int:
+    """Bytes in front of the body of one answer. Raises WrongAnswers."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in load.all_headers)
+    head = f"POST {load.path} HTTP/1.1\r\nhost: bench\r\n{lines}content-length: {len(load.body.data)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection, connection.makefile("rb") as answer:
+        connection.sendall(head.encode() + load.body.data)
+        size = 0
+        while line := answer.readline():
+            size += len(line)
+            if line == b"\r\n":
+                return size
+    raise WrongAnswers(f"port {port} closed the connection in the head of its answer")

@@ -1,15 +1,17 @@
 """What of the results is put into pictures: see `charts.py` for how they are drawn."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from charts import Bar, Chart, Panel
+from peers import PEERS
 from report import Results
 from targets import PORTICO
 
 LEGEND = (("ours", "Portico"), ("limit", "what it is measured against"), ("other", "others"))
 OURS = ("memory", "Redis", "bypass", "miss", "32 identical", "hit", "Portico", "1 model", "100 models", "1,000", "edge")
-LIMITS = ("Envoy", "TF Serving, called", "TorchServe, called", "echo", "GET")
+LIMITS = ("Envoy", "TF Serving, called", "TorchServe, called", "echo", "relay", "GET")
 ROOM = 1.6
 """The longest bar, as a ratio; what is longer is cut, and its number stands beside it."""
 
@@ -28,7 +30,8 @@ def _beside_peers(results: Results, kind: str) -> Panel | None:
     bars, ours = [], []
     for key in keys:
         limit, name = results.groups[key]["limit"], list(results.groups[key]["sides"])[-1]
-        bars.append(_ratio(results, key, name, limit))
+        label = name if PEERS[name].cached else f"{name.removesuffix('-nocache')}, no cache"
+        bars.append(replace(_ratio(results, key, name, limit), name=label))
         ours += list(zip(results.side(key, PORTICO) or [], results.side(key, limit) or [], strict=True))
     ratio = median(mine["rate"] / envoy["rate"] for mine, envoy in ours)
     rates = [median(each["rate"] for each in side) for side in zip(*ours, strict=True)]
@@ -36,7 +39,7 @@ def _beside_peers(results: Results, kind: str) -> Panel | None:
         Bar("Envoy answers by itself", "limit", 1.0, f"1.00 ({rates[1]:,.0f}/s)"),
         Bar(PORTICO, "ours", ratio, f"{ratio:.2f} ({rates[0]:,.0f}/s)"),
     ]
-    title = f"The same request again and again, {'gRPC' if kind == 'grpc' else 'REST'}, 32 in flight"
+    title = f"{'gRPC' if kind == 'grpc' else 'REST'}, 32 in flight"
     return Panel(title, [*first, *sorted(bars, key=lambda bar: -bar.value)])
 
 
@@ -51,7 +54,7 @@ def hits(results: Results) -> Chart:
     panels = [panel for kind in ("rest", "grpc") if (panel := _beside_peers(results, kind))]
     panels = panels or [_panel(results, key) for key in ("hits-rest-32", "hits-grpc-32") if key in results.groups]
     subtitle = "as a ratio to Envoy, which answers by itself, in the same round; more is better"
-    return Chart("How many cached answers on one core", subtitle, panels, LEGEND, most=1.0)
+    return Chart("The same request again and again, on one core", subtitle, panels, LEGEND, most=1.0)
 
 
 def _panel(results: Results, key: str) -> Panel:

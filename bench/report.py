@@ -90,7 +90,7 @@ def markdown(results: Results) -> str:
         "",
         *goals(results),
         "",
-        "![How many cached answers, beside others](pictures/hits.svg)",
+        "![The same request again and again, beside others](pictures/hits.svg)",
         "",
         "![How many answers, as a ratio](pictures/throughput.svg)",
         "",

@@ -190,7 +190,8 @@ class Stage:
         """In the place of TF Serving a server that has its answer ready, so that what is in front is measured alone;
         and gateways that call it, by a door and without.
         """
-        pid, port = lent.enter_context(baselines.echo(self.scratch, b"", bodies.predict_answer(rows)))
+        answers = bodies.binary_answer(rows), bodies.predict_answer(rows)
+        pid, port = lent.enter_context(baselines.echo(self.scratch, *answers))
         pin(pid, (self.cores.back,))
         door, ports = lent.enter_context(baselines.envoys(self.scratch, {"door": baselines.Through(port, http2=True)}))
         pin(door, (self.cores.front,))
@@ -202,6 +203,9 @@ class Stage:
             "canned, through": Target(ports["door"], (door,)),
             "canned, gateway and door": replace(behind_door, front=(*behind_door.front, door)),
         }
+        relay, relay_port = lent.enter_context(baselines.relay(self.scratch, port))
+        pin(relay, (self.cores.front,))
+        self.targets["canned, relay"] = Target(relay_port, (relay,))
         self._start_compact("canned, compact", lent, port)
 
     def _start_gateway(self, name: str, lent: ExitStack, core: int, listens: int = 0, **settings: str) -> None:

@@ -2,20 +2,23 @@
 
 import http.client
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from struct import pack, unpack
+from struct import unpack
 
+import bodies
 import grpc
+import numpy as np
 
 from portico.wire import open_inference_pb2 as pb
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 5.0
 """Seconds in which an answer has to come."""
-NUMBERS = tuple(index + 0.5 for index in range(16))
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 GRPC = "application/grpc"
+FRAME = 5
+"""Bytes in front of a message."""
 
 
 @dataclass(frozen=True)
@@ -58,36 +61,25 @@ class Endpoint:
 
 
 def doubles(found: object) -> bool:
-    """Whether these are NUMBERS, each twice."""
-    return found == [2 * number for number in NUMBERS]
+    """Whether these are the numbers that Portico is asked with, each twice; some tell FP32 with all of its digits."""
+    return isinstance(found, list) and np.array_equal(np.asarray(found, np.float32), 2 * bodies.numbers(1)[0])
 
 
 def open_inference_rest(port: int) -> Endpoint:
     """Open Inference over REST (its specification, "Inference"), as JSON."""
-    return Endpoint(port, "/v2/models/double/infer", json_body(NUMBERS), lambda answer: doubles(json_output(answer)))
+    asked = bodies.open_inference_json().data
+    return Endpoint(port, "/v2/models/double/infer", asked, lambda answer: doubles(json_output(answer)))
 
 
 def open_inference_grpc(port: int) -> Endpoint:
     """Open Inference over gRPC."""
-    return Endpoint(port, GRPC_PATH, message(NUMBERS), lambda answer: doubles(grpc_output(answer)), GRPC)
+    message = bodies.model_infer().data[FRAME:]
+    return Endpoint(port, GRPC_PATH, message, lambda answer: doubles(grpc_output(answer)), GRPC)
 
 
 def plain_rest(port: int, path: str) -> Endpoint:
     """Of those with no protocol of their own: an object of arguments, answered with the result."""
-    return Endpoint(port, path, json.dumps({"x": NUMBERS}).encode(), lambda answer: doubles(json.loads(answer)))
-
-
-def json_body(numbers: Sequence[float]) -> bytes:
-    """One row of them."""
-    tensor = {"name": "x", "shape": [1, len(numbers)], "datatype": "FP32", "data": list(numbers)}
-    return json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
-
-
-def message(numbers: Sequence[float]) -> bytes:
-    """One row of them, as most clients send it: FP32 in raw_input_contents."""
-    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, len(numbers)])
-    raw = pack(f"<{len(numbers)}f", *numbers)
-    return pb.ModelInferRequest(model_name="double", inputs=[tensor], raw_input_contents=[raw]).SerializeToString()
+    return Endpoint(port, path, bodies.torch_json().data, lambda answer: doubles(json.loads(answer)))
 
 
 def json_output(answer: bytes) -> object:
