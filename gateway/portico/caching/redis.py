@@ -73,7 +73,7 @@ class RedisCache:
         self._writes: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Semaphore(WRITERS)
         self._bytes = 0
-        self._refused = False
+        self._refused = self._gone = False
 
     async def open(self) -> None:
         """Connects, which may take longer than a request waits. A Redis that is away is tried again by requests."""
@@ -167,7 +167,8 @@ class RedisCache:
             self._circuit.timed_out(monotonic())
             return None
         except (RedisGone, OSError) as error:
-            log.warning("the cache is left out: %s", error)
+            log.log(logging.DEBUG if self._gone else logging.WARNING, "the cache is left out: %s", error)
+            self._gone = True
             errors.labels("unreachable").inc()
             self._circuit.failed(monotonic())
             return None
@@ -185,6 +186,7 @@ class RedisCache:
             self._circuit.failed(monotonic())
             return None
         self._circuit.succeeded(monotonic())
+        self._gone = False
         return answer
 
     def _tell(self, *command: str | bytes | int) -> None:

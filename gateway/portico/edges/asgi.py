@@ -25,16 +25,17 @@ async def read_body(receive: Receive, limit: int, overhead: int = 0) -> bytes:
 
     Raises TooLarge as soon as more has come, ClientGone if it breaks off.
     """
-    chunks: list[bytes] = []
-    size = 0
+    gathered = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit + overhead:
+        if len(gathered) + len(chunk) > limit + overhead:
             raise TooLarge(limit)
+        if not (gathered or message.get("more_body")):
+            return chunk
+        # Not a list of chunks: the allocator cannot give back what thousands of small pieces took.
+        gathered += chunk
         if not message.get("more_body"):
-            return b"".join((*chunks, chunk)) if chunks else chunk
-        chunks.append(chunk)
+            return bytes(gathered)
