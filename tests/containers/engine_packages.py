@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[2] / ".venv/containers"
@@ -65,16 +66,24 @@ def mmdebstrap() -> Path:
     return _unpacked("mmdebstrap", ["mmdebstrap"]) / "usr/bin"
 
 
+@cache
 def mirrors() -> tuple[str, str]:
-    """Debian's main archive and its security archive, where the host's apt gets them. Raises PackageError."""
+    """Debian's main archive and its security archive, where the host's apt gets them. Raises PackageError.
+
+    apt knows which of its sources they are once it has their lists, which a new machine has not, or not all of.
+    """
     if not shutil.which("apt-get"):
         raise PackageError(
             "The stand-ins are made of Debian's packages, which takes apt. IMAGES=official does without."
         )
-    listing = _apt(["apt-get", "indextargets", "--format", "$(LABEL) $(SITE)", "Created-By: Packages"])
+    state = CACHE / "apt/mirrors"
+    options = _with_own_lists(state)
+    _apt(["apt-get", "-qq", *options, "update"])
+    listing = _apt(["apt-get", *options, "indextargets", "--format", "$(LABEL) $(SITE)", "Created-By: Packages"])
+    shutil.rmtree(state)
     sites = dict(line.rsplit(" ", 1) for line in reversed(listing.splitlines()) if " " in line)
     if not {"Debian", "Debian-Security"} <= sites.keys():
-        raise PackageError("apt knows no archive of Debian yet: run `apt-get update`, on Debian.")
+        raise PackageError(f"apt knows {', '.join(sites) or 'no archive'}, not Debian and Debian-Security.")
     return sites["Debian"], sites["Debian-Security"]
 
 
@@ -95,17 +104,12 @@ def _unpacked(name: str, packages: list[str], release: str | None = None) -> Pat
             "Start Docker with Compose 2, and where a registry can be reached use IMAGES=official."
         )
     state = CACHE / "apt" / name
-    for folder in ("lists/partial", "archives/partial"):
-        (state / folder).mkdir(parents=True, exist_ok=True)
-    # Lists and archives of its own, so that the host's apt finds everything as it was. As root, since the user _apt may
-    # not write here.
-    options = [f"Dir::State::lists={state}/lists", f"Dir::Cache={state}", f"Dir::Cache::archives={state}/archives"]
-    options += ["APT::Sandbox::User=root", "Acquire::Languages=none"]
+    options = _with_own_lists(state)
     if release:
         listing = state / "sources.list"
         listing.write_text(f"deb [signed-by={KEYRING}] {mirrors()[0]} {release} main\n")
-        options += [f"Dir::Etc::SourceList={listing}", "Dir::Etc::SourceParts=-"]
-    apt = ["apt-get", "-qq", *(part for option in options for part in ("-o", option))]
+        options += ["-o", f"Dir::Etc::SourceList={listing}", "-o", "Dir::Etc::SourceParts=-"]
+    apt = ["apt-get", "-qq", *options]
     _apt([*apt, "-o", "APT::Update::Error-Mode=any", "update"])
     if release:
         _apt([*apt, "download", *packages], state / "archives")
@@ -119,6 +123,17 @@ def _unpacked(name: str, packages: list[str], release: str | None = None) -> Pat
     partial.rename(root)
     shutil.rmtree(state)
     return root
+
+
+def _with_own_lists(state: Path) -> list[str]:
+    """Options for lists and archives in a folder of their own, so that the host's apt finds everything as it was. As
+    root, since the user _apt may not write here.
+    """
+    for folder in ("lists/partial", "archives/partial"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    options = [f"Dir::State::lists={state}/lists", f"Dir::Cache={state}", f"Dir::Cache::archives={state}/archives"]
+    options += ["APT::Sandbox::User=root", "Acquire::Languages=none"]
+    return [part for option in options for part in ("-o", option)]
 
 
 def _apt(command: list[str], folder: Path | None = None) -> str:
