@@ -18,8 +18,8 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from portico.cache_entries import NAMESPACE
 from portico.cache_key import CacheKey
 from portico.caching import scripts
-from portico.caching.batches import Batches
 from portico.caching.circuit import Circuit
+from portico.caching.commands import Commands
 from portico.codecs import stored
 from portico.errors import PorticoError
 from portico.freshness import Entry
@@ -65,7 +65,7 @@ class RedisCache:
         self._redis = redis
         # Answers may be large, and nobody waits for them to be written.
         silence = max(SILENCE, timeout)
-        self._quick, self._large = Batches(redis, timeout, silence), Batches(redis, silence, silence)
+        self._quick, self._large = Commands(redis, timeout, silence), Commands(redis, silence, silence)
         self._lease = lease
         # One leader per key and gateway, see `flights`: so a gateway never waits for a lease of its own.
         self._token = secrets.token_hex(8)
