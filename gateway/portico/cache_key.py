@@ -68,7 +68,7 @@ def canonical(route: Route, request: InferenceRequest, varied: tuple[str, ...] =
         str(len(outputs)),
         *outputs,
     )
-    yield from (text.encode() for text in texts)
+    yield from map(str.encode, texts)
     # A handler sees the order of its inputs; one that takes parts, and a model with signatures, goes by their names.
     by_name = bool(route.signatures) or request.form is Form.PARTS
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name) if by_name else request.inputs:

@@ -121,8 +121,9 @@ def element_count(name: str, shape: tuple[int, ...]) -> int:
     """
     if len(shape) > MAX_RANK:
         raise InvalidRequest(f"Input '{name}': a shape has up to {MAX_RANK} dimensions, not {len(shape)}.")
-    if not all(0 <= size < 1 << 63 for size in shape):
-        raise InvalidRequest(f"Input '{name}': shape {list(shape)} has a size below 0 or above 2^63 - 1.")
+    for size in shape:
+        if not 0 <= size < 1 << 63:
+            raise InvalidRequest(f"Input '{name}': shape {list(shape)} has a size below 0 or above 2^63 - 1.")
     return prod(shape)
 
 

@@ -1,8 +1,10 @@
 """What Prometheus is told of the cache. The names are those of docs/metrics.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from portico.errors import NotCached, PorticoError
 from portico.freshness import CacheStatus
@@ -11,12 +13,6 @@ errors = Counter("portico_cache_errors", "What went wrong with Redis; no request
 memory_bytes = Gauge("portico_cache_memory_bytes", "Bytes of answers in the gateway's own memory.")
 memory_entries = Gauge("portico_cache_memory_entries", "Answers in the gateway's own memory.")
 evictions = Counter("portico_cache_memory_evictions", "Answers that made room for others in the gateway's own memory.")
-_answers = Counter(
-    "portico_cache_answers",
-    "Answers to calls of a model: from the gateway's memory, from Redis, by the model, by another's call of the model, "
-    "and past the cache.",
-    ["model", "result"],
-)
 _seconds = Histogram(
     "portico_request_seconds",
     "Seconds from a decoded request to its answer, for those that the gateway's memory did not answer.",
@@ -31,12 +27,49 @@ _failures = Counter("portico_request_errors", "Calls of a model that ended in an
 _stored = Counter("portico_cache_stored_bytes", "Bytes of answers that were stored.", ["model"])
 
 
+class _Count:
+    """How many answers. Only the event loop's thread counts, so that it takes no lock, as a Counter does."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def inc(self) -> None:
+        self.count += 1
+
+
+class _Answers(Collector):
+    """The answers by model and result; counted for each request, also for those from the gateway's memory."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], _Count] = {}
+
+    def labels(self, model: str, result: str) -> _Count:
+        return self._counts.setdefault((model, result), _Count())
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "portico_cache_answers",
+            "Answers to calls of a model: from the gateway's memory, from Redis, by the model, by another's call of "
+            "the model, and past the cache.",
+            labels=["model", "result"],
+        )
+        for labels, each in list(self._counts.items()):
+            family.add_metric(labels, each.count)
+        yield family
+
+
+_answers = _Answers()
+REGISTRY.register(_answers)
+
+
 class PrometheusMeter:
     """Implements `ports.Meter`. Label look-ups take longer than counting, so that each is done once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, CacheStatus], tuple[Counter, Histogram]] = {}
-        self._remembered: dict[str, Counter] = {}
+        self._known: dict[tuple[str, CacheStatus], tuple[_Count, Histogram]] = {}
+        self._remembered: dict[str, _Count] = {}
 
     def answered(self, model: str, status: CacheStatus, seconds: float) -> None:
         meters = self._known.get((model, status))

@@ -152,8 +152,10 @@ class Model:
     @property
     def is_leaving(self) -> bool:
         """Whether it was deleted, and only the last calls of it are waited for."""
-        states = {version.state for version in self.versions.values()}
-        return states == {State.DRAINING}
+        for version in self.versions.values():  # called for each request, and the first one mostly says it
+            if version.state is not State.DRAINING:
+                return False
+        return bool(self.versions)
 
     def status(self, version: str = "", label: str = "") -> Version:
         """The version asked for; the default, or else the newest, if none was. Raises VersionNotFound."""

@@ -60,12 +60,13 @@ def validate(route: Route, request: InferenceRequest) -> None:
     if specs:
         missing = ", ".join(f"'{spec.name}' ({_shown(spec.datatype, spec.shape)})" for spec in specs.values())
         raise InvalidRequest(f"Model '{route.model}' also takes input {missing}, which the request does not have.")
-    outputs = {spec.name for spec in signature.outputs}
-    for name in request.outputs:
-        if name not in outputs:
-            raise InvalidRequest(
-                f"Model '{route.model}' has no output '{name}'. Its outputs: {', '.join(sorted(outputs))}."
-            )
+    if request.outputs:
+        outputs = {spec.name for spec in signature.outputs}
+        for name in request.outputs:
+            if name not in outputs:
+                raise InvalidRequest(
+                    f"Model '{route.model}' has no output '{name}'. Its outputs: {', '.join(sorted(outputs))}."
+                )
 
 
 def _no_input(name: str, signature: Signature) -> str:

@@ -77,23 +77,24 @@ def is_raw(request: oip.ModelInferRequest) -> bool:
 
 
 def _inputs(request: oip.ModelInferRequest, raw: Sequence[bytes]) -> tuple[Tensor, ...]:
-    for entry in request.inputs:
-        where = f"Input '{entry.name}': "
-        parameters.refuse_shared_memory(_parameters(entry.parameters, where), where)
+    inputs = tuple(request.inputs)
+    for entry in inputs:
+        if given := entry.parameters:
+            where = f"Input '{entry.name}': "
+            parameters.refuse_shared_memory(_parameters(given, where), where)
     if not raw:
-        return tuple(_typed(entry) for entry in request.inputs)
-    if len(raw) != len(request.inputs):
+        return tuple([_typed(entry) for entry in inputs])
+    if len(raw) != len(inputs):
         raise InvalidRequest(
-            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs: give one for each, in their "
-            "order."
+            f"raw_input_contents has {len(raw)} entries for {len(inputs)} inputs: give one for each, in their order."
         )
-    for entry in request.inputs:
+    for entry in inputs:
         if entry.HasField("contents"):
             raise InvalidRequest(
                 f"Input '{entry.name}' has contents in a request with raw_input_contents: give all inputs in one way."
             )
-    pairs = zip(request.inputs, raw, strict=True)
-    return tuple(Tensor(entry.name, entry.datatype, tuple(entry.shape), data).check() for entry, data in pairs)
+    pairs = zip(inputs, raw, strict=True)
+    return tuple([Tensor(entry.name, entry.datatype, tuple(entry.shape), data).check() for entry, data in pairs])
 
 
 def _typed(entry: oip.ModelInferRequest.InferInputTensor) -> Tensor:
@@ -137,6 +138,8 @@ def _outputs(request: oip.ModelInferRequest) -> tuple[str, ...]:
 
 def _parameters(values: Mapping[str, oip.InferParameter], where: str) -> Parameters:
     """Those that have a value."""
+    if not values:
+        return {}
     check_count(len(values), "parameters")
     given = {name: value.WhichOneof("parameter_choice") for name, value in values.items()}
     return parameters.checked({name: getattr(values[name], kind) for name, kind in given.items() if kind}, where)

@@ -50,7 +50,8 @@ def dump(entry: Entry) -> bytes:
     for output in entry.response.outputs:
         message.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
         message.raw_output_contents.append(output.data)
-    message.parameters[_CONTENT_TYPE].string_param = entry.response.content_type
+    if content_type := entry.response.content_type:
+        message.parameters[_CONTENT_TYPE].string_param = content_type
     body = message.SerializeToString()
     stamp = entry.stamp
     head = _HEAD.pack(FORMAT, bytes(4), stamp.stored_at, stamp.lifetime, stamp.tag)[_CHECKED:]
@@ -68,13 +69,13 @@ def load(stored: bytes) -> Entry | None:
         message = oip.ModelInferResponse.FromString(stored[_HEAD.size :])
     except DecodeError:
         return None
-    if len(message.outputs) != len(message.raw_output_contents):
+    outputs, contents = message.outputs, message.raw_output_contents
+    if len(outputs) != len(contents):
         return None
-    outputs = tuple(
-        Tensor(output.name, output.datatype, tuple(output.shape), data)
-        for output, data in zip(message.outputs, message.raw_output_contents, strict=True)
-    )
-    response = InferenceResponse(outputs, message.parameters[_CONTENT_TYPE].string_param)
+    pairs = zip(outputs, contents, strict=True)
+    tensors = tuple([Tensor(output.name, output.datatype, tuple(output.shape), data) for output, data in pairs])
+    content_type = message.parameters[_CONTENT_TYPE].string_param if message.parameters else ""
+    response = InferenceResponse(tensors, content_type)
     return Entry(response, Stamp(stored_at, lifetime, tag))
 
 

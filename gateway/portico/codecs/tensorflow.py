@@ -112,8 +112,9 @@ def _header(name: str, proto: tf.TensorProto) -> tuple[str, tuple[int, ...], int
     if datatype is None:
         known = tf.DataType.Name(proto.dtype) if proto.dtype in tf.DataType.values() else str(proto.dtype)
         raise InvalidRequest(f"Input '{name}': tensors of dtype {known} are not supported.")
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or -1 in shape:
+    declared = proto.tensor_shape
+    shape = tuple([dim.size for dim in declared.dim])
+    if declared.unknown_rank or -1 in shape:
         raise InvalidRequest(f"Input '{name}': its tensor_shape {list(shape)} has to be fully known.")
     return datatype, shape, element_count(name, shape)
 

@@ -14,7 +14,7 @@ from time import monotonic
 
 from portico.dispatch import Answer
 from portico.edges.asgi import ClientGone, Headers, Message, Receive, Scope, Send, read_body
-from portico.edges.bounds import Bounds
+from portico.edges.bounds import Bounds, Watch
 from portico.edges.cache_headers import cache_headers
 from portico.edges.framing import (
     ACCEPTED_ENCODINGS,
@@ -102,6 +102,7 @@ class GrpcEdge:
 
     def __init__(self, methods: Iterable[Method], memory: Memory, max_bytes: int, timeout: float) -> None:
         self._memory = memory
+        self._watch = Watch()
         self._methods = {method.path: method for method in methods}
         self._max_bytes = max_bytes
         self._timeout = timeout
@@ -142,7 +143,7 @@ class GrpcEdge:
             if method.both is not None:
                 async with asyncio.timeout(None if timeout == inf else timeout):
                     return await _converse(method.both, Incoming(receive, encoding, self._max_bytes), call, reply)
-            with Bounds(receive, timeout) as bounds:
+            with self._watch.bounds(receive, timeout) as bounds:
                 if method.unary is not None:
                     await self._answer(method.unary, receive, bounds, encoding, call, reply)
                 elif method.stream is not None:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from portico.dispatch import Answer
 from portico.edges.asgi import App, ClientGone, Headers, Message, Receive, Scope, Send, read_body
-from portico.edges.bounds import Bounds
+from portico.edges.bounds import Watch
 from portico.edges.cache_headers import IF_NONE_MATCH, cache_headers, is_known
 from portico.edges.compression import inflate, inflates
 from portico.edges.memory import Memory, Moment, Question
@@ -110,6 +110,7 @@ class RestEdge:
         self, endpoints: Iterable[Endpoint], fallback: App, memory: Memory, max_bytes: int, timeout: float
     ) -> None:
         self._memory = memory
+        self._watch = Watch()
         self._by_root: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             self._by_root.setdefault(endpoint.root, []).append(endpoint)
@@ -175,7 +176,7 @@ class RestEdge:
         method, query = scope["method"], scope["query_string"].decode("latin-1")
         deadline = monotonic() + self._timeout
         try:
-            with Bounds(receive, self._timeout) as bounds:
+            with self._watch.bounds(receive, self._timeout) as bounds:
                 body = await read_body(receive, self._max_bytes)
                 bounds.is_read()
                 question = Question(called.line + query, body)

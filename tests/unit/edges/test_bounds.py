@@ -7,12 +7,12 @@ import pytest
 
 from asgi_client import Exchange
 from portico.edges.asgi import ClientGone
-from portico.edges.bounds import Bounds
+from portico.edges.bounds import Bounds, Watch
 
 
 def bounds(exchange: Exchange, timeout: float = 30) -> Bounds:
     """Those of a request that has been read."""
-    made = Bounds(exchange.receive, timeout)
+    made = Watch().bounds(exchange.receive, timeout)
     made.is_read()
     return made
 
@@ -96,7 +96,7 @@ async def test_an_error_of_the_body() -> None:
 async def test_a_deadline(is_read: bool, timeout: float) -> None:
     """At the deadline the body of the `with` is cancelled and TimeoutError raised, whether all has been read or not."""
     exchange = Exchange("POST", "/", b"", (), eager=True)
-    with pytest.raises(TimeoutError), Bounds(exchange.receive, timeout) as made:
+    with pytest.raises(TimeoutError), Watch().bounds(exchange.receive, timeout) as made:
         if is_read:
             made.is_read()
         await asyncio.sleep(20)
@@ -112,11 +112,28 @@ async def test_no_deadline() -> None:
         await asyncio.sleep(20)
 
 
+async def test_one_watch_looks_after_many() -> None:
+    """Several at a time, and those that come when there were none for a while."""
+    watch = Watch()
+
+    async def wait(seconds: float) -> None:
+        exchange = Exchange("POST", "/", b"", (), eager=True)
+        asyncio.get_running_loop().call_later(seconds, exchange.leave)
+        with watch.bounds(exchange.receive, 30) as made:
+            made.is_read()
+            await asyncio.sleep(20)
+
+    for _ in range(2):
+        ended = await asyncio.gather(*(wait(seconds) for seconds in (0, 0.1, 0.2)), return_exceptions=True)
+        assert [type(each) for each in ended] == [ClientGone] * 3
+        await asyncio.sleep(0.12)
+
+
 async def test_a_client_that_goes_before_all_has_been_read() -> None:
     """Whoever reads the request is told by `receive`, which two may not wait for at once."""
     exchange = Exchange("POST", "/", b"", (), eager=False)
     asyncio.get_running_loop().call_later(0.06, exchange.leave)
-    with Bounds(exchange.receive, 30):
+    with Watch().bounds(exchange.receive, 30):
         await asyncio.sleep(0.2)
 
 
