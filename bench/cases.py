@@ -259,6 +259,21 @@ def many_models() -> Iterator[Group]:
         yield Group(key, f"{title}, 32 in flight", "1 model", tuple(sides), tuple(stacks.values()))
 
 
+def own_cores() -> Iterator[Group]:
+    """What it brings that a gateway knows its core to be its own (PORTICO_OWN_CORES), as in all other cases."""
+    hit, infer = Load(INFER, bodies.open_inference_json()), Load(MODEL_INFER, bodies.model_infer(), 2)
+    call = Load(PREDICT, bodies.predict(), 2, headers=NO_STORE)
+    for key, title, load, door, expected in (
+        ("rest", "Hits, REST", hit, "", MEMORY_HIT),
+        ("grpc", "Hits, gRPC", infer, "", MEMORY_HIT),
+        ("bypass", "Calls of TF Serving, gRPC", call, " and door", BYPASS),
+    ):
+        names = "by default", "with PORTICO_OWN_CORES"
+        targets = f"gateway by default{door}", f"gateway{door}"
+        sides = tuple(Side(name, target, load, expected) for name, target in zip(names, targets, strict=True))
+        yield Group(f"own-cores-{key}", f"{title}, 32 in flight", names[0], sides, ("gateway by default",))
+
+
 def gateways() -> Iterator[Group]:
     """One gateway behind the edge on one core, and two on two."""
     for key, load in (
@@ -285,6 +300,7 @@ def all_groups(servables: Mapping[str, str]) -> list[Group]:
         *tf_serving(servables),
         *torchserve(servables),
         *large(),
+        *own_cores(),
         *gateways(),
         *many_models(),
     ]

@@ -7,7 +7,7 @@ import json_parse
 from bodies import Body, framed, model_infer, open_inference_json
 from cases import BYPASS, ENVOY, INFER, MEGA_OF_JSON, MEMORY_HIT, MODEL_INFER, NO_STORE, Group, Side, envoy_over_grpc
 from loads import Load
-from machine import pin
+from machine import pin, reserve
 from peers import PEERS
 from peers.call import Endpoint
 from peers.peer import Peer, Running
@@ -30,7 +30,7 @@ def running(peer: Peer, stage: Stage) -> Iterator[list[Group]]:
     peer.install()
     with peer.start() as started:
         for pid in started.pids:
-            pin(pid, (stage.cores.front,))
+            reserve(pid, stage.cores.front)
         for pid in started.behind:
             pin(pid, (stage.cores.back,))
         groups = []

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import baselines
 import bodies
-from machine import Cores, pin
+from machine import Cores, pin, reserve
 
 from portico.local import layout
 from portico.local.addresses import free_ports, place
@@ -29,6 +29,7 @@ from portico.local.stack import NOT_FOR_PARTS, Stack
 
 HERE = Path(__file__).parent
 CANNED = "canned "
+DEFAULT = "gateway by default"
 TORCH_MODEL = f"{bodies.MODEL}-torch"
 HANDLER = """
 def handle(data, context):
@@ -103,7 +104,7 @@ class Stage:
         if missing or len(found) != wanted:
             raise SystemExit(f"of {wanted} models {len(found)} are known, {missing[:3]} not ready\n{stack.tails()}")
         for part in ("gateway", "envoy"):
-            pin(stack.pid(part) or 0, (self.cores.front,))
+            reserve(stack.pid(part) or 0, self.cores.front)
         for part in ("redis", "controller", "tf-serving", "torchserve"):
             pin(stack.pid(part) or 0, (self.cores.back,))
         here, metrics = stack.addresses, (stack.addresses.gateway_metrics,)
@@ -152,11 +153,11 @@ class Stage:
             "through torchserve": baselines.Through(here.torchserve_rest),
         }
         pid, ports = self.opened.enter_context(baselines.envoys(self.scratch, listeners))
-        pin(pid, (self.cores.front,))
+        reserve(pid, self.cores.front)
         self.targets |= {name: Target(port, (pid,)) for name, port in ports.items()}
         answers = bodies.json_answer(), bodies.grpc_answer()
         pid, port = self.opened.enter_context(baselines.echo(self.scratch, *answers))
-        pin(pid, (self.cores.front,))
+        reserve(pid, self.cores.front)
         self.targets["echo"] = Target(port, (pid,))
 
     def lend(self, needs: tuple[str, ...]) -> None:
@@ -176,6 +177,10 @@ class Stage:
             self._start_gateway("gateway alone", lent, self.cores.front, PORTICO_MODEL_SERVER=server)
         elif need.startswith(CANNED):
             self._start_canned(lent, int(need.removeprefix(CANNED)))
+        elif need == DEFAULT:
+            self._start_gateway(DEFAULT, lent, self.cores.front, reserved=False)
+            alone, door = self.targets[DEFAULT], self.targets["gateway and door"].front[1:]
+            self.targets[f"{DEFAULT} and door"] = replace(alone, front=(*alone.front, *door))
         elif need == "compact":
             self._start_compact("compact", lent)
         elif need == "gateways":
@@ -194,7 +199,7 @@ class Stage:
         pid, port = lent.enter_context(baselines.echo(self.scratch, *answers))
         pin(pid, (self.cores.back,))
         door, ports = lent.enter_context(baselines.envoys(self.scratch, {"door": baselines.Through(port, http2=True)}))
-        pin(door, (self.cores.front,))
+        reserve(door, self.cores.front)
         for name, server in (("canned, gateway", ports["door"]), ("canned, gateway alone", port)):
             self._start_gateway(name, lent, self.cores.front, PORTICO_MODEL_SERVER=f"127.0.0.1:{server}")
         behind_door = self.targets["canned, gateway"]
@@ -204,13 +209,15 @@ class Stage:
             "canned, gateway and door": replace(behind_door, front=(*behind_door.front, door)),
         }
         relay, relay_port = lent.enter_context(baselines.relay(self.scratch, port))
-        pin(relay, (self.cores.front,))
+        reserve(relay, self.cores.front)
         self.targets["canned, relay"] = Target(relay_port, (relay,))
         self._start_compact("canned, compact", lent, port)
 
-    def _start_gateway(self, name: str, lent: ExitStack, core: int, listens: int = 0, **settings: str) -> None:
+    def _start_gateway(
+        self, name: str, lent: ExitStack, core: int, listens: int = 0, reserved: bool = True, **settings: str
+    ) -> None:
         """Another beside that of the stack: the same Redis and, by the door or not, the same model servers. It listens
-        at `listens` if its settings say so.
+        at `listens` if its settings say so. If the core is not `reserved`, it runs as it does by default.
         """
         folder = self.scratch / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
@@ -226,7 +233,10 @@ class Stage:
         process.start()
         process.wait_until_ready()
         pid = process.pid or 0
-        pin(pid, (core,))
+        if reserved and core == self.cores.front:
+            reserve(pid, core)
+        else:
+            pin(pid, (core,))
         self.targets[name] = Target(port, (pid,), (metrics,))
 
     def _start_edge(self, name: str, lent: ExitStack, gateways: list[Target], cores: list[int]) -> None:
@@ -234,7 +244,10 @@ class Stage:
         file, port, _ = self._edge_file(name, gateway=[target.port for target in gateways])
         command = baselines.envoy_command(file, len(cores))
         pid = lent.enter_context(baselines.running(command, file.with_suffix(".log"), port))
-        pin(pid, cores)
+        if cores == [self.cores.front]:
+            reserve(pid, self.cores.front)
+        else:
+            pin(pid, cores)
         front = (pid, *(pid for target in gateways for pid in target.front))
         self.targets[name] = Target(port, front, tuple(port for target in gateways for port in target.metrics))
 

@@ -36,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(known: argparse.Namespace, rest: list[str]) -> int:
     """Imports a command's modules only when it runs: none has a use for the others'."""
     if known.command == "gateway":
-        from portico.edges.pyvoy import serve
+        from portico.edges.pyvoy import keep_the_cores, serve
 
         settings = GatewaySettings()
+        if settings.own_cores:
+            keep_the_cores()
         serve("portico.asgi:app", settings.host, settings.port, settings.max_message_bytes, settings.edge)
     if known.command == "controller":
         from portico import bootstrap

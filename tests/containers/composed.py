@@ -26,7 +26,7 @@ DOOR = 8080
 @dataclass
 class Composed:
     """A stack which serves `models`; `password` is Redis', handed over as a file. `overlays` are files beside
-    docker-compose.yml, and `project` is what Compose knows the stack by.
+    docker-compose.yml, `project` is what Compose knows the stack by, `settings` are variables of the files.
     """
 
     engine: Engine
@@ -35,6 +35,7 @@ class Composed:
     port: int = field(default_factory=lambda: free_port(DOOR))
     overlays: tuple[str, ...] = ()
     project: str = PROJECT
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.models = self.scratch / "model-repository"
@@ -47,7 +48,7 @@ class Composed:
         known = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
         others = {name: value for name, value in self.engine.environment.items() if name not in known}
         settings = {"MODELS": str(self.models), "PORT": str(self.port), "REDIS_PASSWORD_FILE": str(secret)}
-        self.engine = replace(self.engine, environment={**others, **settings})
+        self.engine = replace(self.engine, environment={**others, **settings, **self.settings})
 
     def compose(self, *arguments: str, seconds: float = UP_SECONDS) -> str:
         """What `docker compose ...` prints."""

@@ -1,5 +1,6 @@
 """docker-compose.yml with compose.compact.yml: edge and gateway in one container."""
 
+import os
 import secrets
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from door import Door, eventually
 from engine import Engine
 from test_at_rest import every_protocol_predicts
 
+OWN_CORES = {"PORTICO_OWN_CORES": "true"}
 ROW = [5.1, 3.5, 1.4, 0.2]
 
 
@@ -17,7 +19,7 @@ def compact(engine: Engine, images: None, tmp_path_factory: pytest.TempPathFacto
     """A stack of its own, beside the other one."""
     scratch, port = tmp_path_factory.mktemp("compact"), free_port(0)
     overlays = ("compose.compact.yml",)
-    composed = Composed(engine, scratch, secrets.token_hex(16), port, overlays, f"{PROJECT}-compact")
+    composed = Composed(engine, scratch, secrets.token_hex(16), port, overlays, f"{PROJECT}-compact", OWN_CORES)
     try:
         composed.up()
         yield composed
@@ -33,6 +35,18 @@ def test_no_envoy_is_needed(compact: Composed) -> None:
     assert compact.containers("envoy") == []
     assert compact.unhealthy() == []
     every_protocol_predicts(compact)
+
+
+def test_its_cores_may_be_its_own(compact: Composed) -> None:
+    """Without any capability, and under the engine's filter of system calls."""
+    (gateway,) = compact.containers("gateway")
+    assert policies(compact, gateway) == {os.SCHED_BATCH}
+
+
+def policies(composed: Composed, container: str) -> set[int]:
+    """How the threads of its main process are scheduled."""
+    code = "import os; print(*{os.sched_getscheduler(int(task)) for task in os.listdir('/proc/1/task')})"
+    return set(map(int, composed.execute(container, "python", "-c", code).split()))
 
 
 def test_it_comes_back(compact: Composed) -> None:

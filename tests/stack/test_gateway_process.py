@@ -1,9 +1,12 @@
 """What the gateway's process is made of, and what it needs."""
 
+import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from door import Door, eventually
+from second_gateway import second_gateway
 
 from portico.local.stack import Stack
 
@@ -28,6 +31,14 @@ def test_resident_memory(stack: Stack, door: Door) -> None:
         door.post("/v2/models/iris/infer", bytes(60 << 20))
         door.infer("iris", "measurements", "FP32", [1.5] * 2_000_000, [500_000, 4])
     eventually(lambda: resident(stack) < LARGEST_RESIDENT, 20, "what large messages took is given back")
+
+
+@pytest.mark.parametrize(("own", "policy"), [("false", os.SCHED_OTHER), ("true", os.SCHED_BATCH)])
+def test_its_cores_may_be_its_own(stack: Stack, tmp_path: Path, own: str, policy: int) -> None:
+    """All threads of the process are scheduled so, Envoy's and Python's."""
+    with second_gateway(stack, tmp_path / "gateway", PORTICO_OWN_CORES=own) as gateway:
+        tasks = [int(task.name) for task in Path(f"/proc/{gateway.process.pid}/task").iterdir()]
+        assert {os.sched_getscheduler(task) for task in tasks} == {policy}
 
 
 def resident(stack: Stack) -> int:
