@@ -86,11 +86,16 @@ def reserve(pid: int, core: int) -> None:
     threads let each other finish, as those of a gateway do by PORTICO_OWN_CORES.
     """
     pin(pid, (core,))
+    schedule(pid, os.SCHED_BATCH)
+
+
+def schedule(pid: int, policy: int) -> None:
+    """How all threads of a process, and of all that it has started, are scheduled."""
     for member in family(pid):
         with suppress(OSError):
             for task in Path(f"/proc/{member}/task").iterdir():
                 with suppress(OSError):
-                    os.sched_setscheduler(int(task.name), os.SCHED_BATCH, os.sched_param(0))
+                    os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
 
 
 @contextmanager
