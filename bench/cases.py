@@ -28,6 +28,9 @@ IN_FLIGHT_16_MB = 4
 MEGA_OF_JSON = bodies.rows_of(470_000)
 ALONE = "canned, gateway alone"
 
+DEFAULT, BUSY = "gateway by default", "a busy program"
+"""What only some cases need: another gateway, and a program that wants the core of what is measured."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -265,13 +268,18 @@ def own_cores() -> Iterator[Group]:
     call = Load(PREDICT, bodies.predict(), 2, headers=NO_STORE)
     for key, title, load, door, expected in (
         ("rest", "Hits, REST", hit, "", MEMORY_HIT),
-        ("grpc", "Hits, gRPC", infer, "", MEMORY_HIT),
         ("bypass", "Calls of TF Serving, gRPC", call, " and door", BYPASS),
+        ("grpc", "Hits, gRPC", infer, "", MEMORY_HIT),
     ):
         names = "by default", "with PORTICO_OWN_CORES"
-        targets = f"gateway by default{door}", f"gateway{door}"
+        targets = f"{DEFAULT}{door}", f"gateway{door}"
         sides = tuple(Side(name, target, load, expected) for name, target in zip(names, targets, strict=True))
-        yield Group(f"own-cores-{key}", f"{title}, 32 in flight", names[0], sides, ("gateway by default",))
+        group = Group(f"own-cores-{key}-32", f"Cores of its own: {title}, 32 in flight", names[0], sides, (DEFAULT,))
+        yield group
+        if key == "grpc":
+            group = group.at_a_time(1, *names)
+            title = f"{group.title}, beside a busy program"
+            yield replace(group, key="own-cores-busy-1", title=title, needs=(DEFAULT, BUSY))
 
 
 def gateways() -> Iterator[Group]:

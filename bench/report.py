@@ -111,7 +111,8 @@ What is measured runs on one core: the gateway, which clients call here at its o
 to answer also the Envoy behind it, the door at ml_model_server:8500; or Envoy, or a peer. The model servers, Redis and
 the load generator run on others, on one if there are only two. CPU and memory are those of the processes on the first.
 Nothing else uses that one, and all that is measured knows it, Envoy and the peers as well: their threads are scheduled
-as a gateway's are by PORTICO_OWN_CORES. What that brings is a table of its own.
+as a gateway's are by PORTICO_OWN_CORES. What that brings has tables of its own; and what runs on two cores, with the
+load generator, is scheduled as by default.
 
 The request is y = 2x on 16 FP32 numbers where nothing else is said. TF Serving is our stand-in, TorchServe is real.
 Envoy that answers by itself does so after it has read the request; over HTTP/2 its answer has no trailers, so that no

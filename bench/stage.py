@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 import zipfile
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import baselines
 import bodies
+from cases import BUSY, DEFAULT
 from machine import Cores, pin, reserve
 
 from portico.local import layout
@@ -29,7 +31,6 @@ from portico.local.stack import NOT_FOR_PARTS, Stack
 
 HERE = Path(__file__).parent
 CANNED = "canned "
-DEFAULT = "gateway by default"
 TORCH_MODEL = f"{bodies.MODEL}-torch"
 HANDLER = """
 def handle(data, context):
@@ -181,6 +182,11 @@ class Stage:
             self._start_gateway(DEFAULT, lent, self.cores.front, reserved=False)
             alone, door = self.targets[DEFAULT], self.targets["gateway and door"].front[1:]
             self.targets[f"{DEFAULT} and door"] = replace(alone, front=(*alone.front, *door))
+        elif need == BUSY:
+            spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            lent.callback(spinning.wait)
+            lent.callback(spinning.kill)
+            pin(spinning.pid, (self.cores.front,))
         elif need == "compact":
             self._start_compact("compact", lent)
         elif need == "gateways":

@@ -7,9 +7,11 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from portico.caching.line import MOST_WAITING, Command, Line, tell
+from portico.caching.line import MOST_LINES, MOST_WAITING, Command, Lines, tell
 from portico.redis_connection import Client
 
+MOST_AT_A_TIME = 64
+"""Commands under way to a cluster; others wait for them."""
 LOOKS = 10
 """Parts that a wait consists of. Each counts once, however late its end is noticed."""
 LONGEST = 10
@@ -23,7 +25,7 @@ class Commands:
 
     def __init__(self, redis: Client, timeout: float, silence: float) -> None:
         self._timeout = timeout
-        self._line = _ByNode(redis) if isinstance(redis, RedisCluster) else Line(redis.connection_pool, silence)
+        self._line = _ByNode(redis) if isinstance(redis, RedisCluster) else Lines(redis.connection_pool, silence)
         self._closed = False
 
     async def ask(self, *command: str | bytes | int) -> Any:
@@ -51,10 +53,11 @@ class _ByNode:
     def __init__(self, redis: "RedisCluster") -> None:
         self._redis = redis
         self._under_way: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(MOST_AT_A_TIME)
 
     def send(self, command: Command, answer: "asyncio.Future[Any]") -> None:
-        if len(self._under_way) >= MOST_WAITING:
-            raise RedisTimeout(f"{MOST_WAITING} commands wait for Redis already")
+        if len(self._under_way) >= MOST_WAITING * MOST_LINES:
+            raise RedisTimeout(f"{len(self._under_way)} commands wait for Redis already")
         task = asyncio.create_task(self._exchange(command, answer))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
@@ -67,7 +70,9 @@ class _ByNode:
 
     async def _exchange(self, command: Command, answer: "asyncio.Future[Any]") -> None:
         try:
-            tell(answer, await self._redis.execute_command(*command))
+            async with self._room:
+                if not answer.done():  # by who gave up while there was no room
+                    tell(answer, await self._redis.execute_command(*command))
         except Exception as error:
             tell(answer, error)
         except asyncio.CancelledError:

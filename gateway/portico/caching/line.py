@@ -19,12 +19,34 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 Command = tuple[Any, ...]
 """Of str, bytes and int."""
-Asked = tuple[Command, "asyncio.Future[Any]"]
-"""A command, and who waits for its answer."""
+Asked = tuple[bytes, "asyncio.Future[Any]"]
+"""A command as it is sent, and who waits for its answer."""
 
-MOST_WAITING = 4096
-"""Commands without an answer; more are refused."""
+MOST_WAITING = 1024
+"""Commands of one line without an answer; more are refused."""
+MOST_LINES = 4
+HELD_UP = 0.005
+"""Seconds for which a line has given no whole answer, as when a large one is on its way, until others are taken."""
 _INCOMPLETE = object()
+
+
+class Lines:
+    """One line as long as it moves, and others beside it while it does not. Close it, so that none is left open."""
+
+    def __init__(self, pool: ConnectionPool, silence: float) -> None:
+        self._lines = [Line(pool, silence) for _ in range(MOST_LINES)]
+        self._line = self._lines[0]
+
+    def send(self, command: Command, answer: "asyncio.Future[Any]") -> None:
+        """See `Line.send`."""
+        if not self._line.is_gathering:
+            self._line = next((line for line in self._lines if not line.is_held_up), self._lines[0])
+        self._line.send(command, answer)
+
+    async def aclose(self) -> None:
+        """Gives up what is under way."""
+        for line in self._lines:
+            await line.aclose()
 
 
 class Line:
@@ -46,9 +68,20 @@ class Line:
         """
         if len(self._unsent) + (len(self._talk.asked) if self._talk else 0) >= MOST_WAITING:
             raise RedisTimeout(f"{MOST_WAITING} commands wait for Redis already")
+        packed = pack_command(command)
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append((command, answer))
+        self._unsent.append((packed, answer))
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether there is something that goes out in the next write."""
+        return bool(self._unsent)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether answers are waited for, and none has come for a while."""
+        return self._talk is not None and self._talk.is_held_up
 
     async def aclose(self) -> None:
         """Gives up what is under way."""
@@ -77,12 +110,15 @@ class Line:
             named_by_sentinel = isinstance(self._pool, SentinelConnectionPool)
             self._talk = _Talk(self._connection, named_by_sentinel, self._silence, self._ended)
         except Exception as error:
-            asked, self._unsent = self._unsent, []
-            for _, answer in asked:
-                tell(answer, error)
+            self._fail(error)
         finally:
             self._connecting = None
         self._flush()
+
+    def _fail(self, error: Exception) -> None:
+        asked, self._unsent = self._unsent, []
+        for _, answer in asked:
+            tell(answer, error)
 
     async def _give_back(self) -> None:
         connection, self._connection, self._talk = self._connection, None, None
@@ -119,28 +155,36 @@ class _Talk(asyncio.Protocol):
             protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_INCOMPLETE
         )
         self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
+        self._heard = self._moved = 0.0
         self._timer: asyncio.TimerHandle | None = None
         writer = connection._writer  # noqa: SLF001 - the one way to its transport
-        assert writer is not None
+        if writer is None or writer.transport.is_closing():  # nobody would be told of its end
+            raise RedisGone("Connection closed by server.")
         self._transport = writer.transport
         self._transport.set_protocol(self)
+
+    @property
+    def is_held_up(self) -> bool:
+        return bool(self.asked) and self._loop.time() - self._moved > HELD_UP
 
     def say(self, asked: list[Asked]) -> None:
         """Sends commands."""
         if not self.asked:
-            self._heard = self._loop.time()
+            self._heard = self._moved = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(self._silence, self._look)
         self.asked.extend(asked)
-        self._transport.writelines([pack_command(command) for command, _ in asked])
+        self._transport.writelines([packed for packed, _ in asked])
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         self._reader.feed(data)
         try:
-            while self.asked and (said := self._reader.gets()) is not _INCOMPLETE:
+            while (said := self._reader.gets()) is not _INCOMPLETE:
+                if not self.asked:
+                    raise InvalidResponse("Redis answered what nobody had asked.")
                 self.has_answered = True
+                self._moved = self._heard
                 if self._named_by_sentinel and isinstance(said, ReadOnlyError):
                     said = RedisGone("The master has become a replica.")
                     self._transport.abort()

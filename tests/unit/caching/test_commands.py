@@ -7,12 +7,13 @@ from typing import Any
 
 import hiredis
 import pytest
+from redis.asyncio import BlockingConnectionPool, RedisCluster
 from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from portico.caching import line
-from portico.caching.commands import Commands
+from portico.caching.commands import MOST_AT_A_TIME, Commands
 from portico.redis_address import RedisAccess
 from portico.redis_connection import open_redis
 
@@ -188,7 +189,8 @@ async def test_silence_counts_from_the_last_word() -> None:
     assert server.connections == 1
 
 
-async def test_an_answer_that_comes_too_late_is_nobody_else_s() -> None:
+async def test_an_answer_that_comes_too_late_is_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "HELD_UP", 60)
     server = Server()
     late = asyncio.Event()
 
@@ -242,8 +244,101 @@ async def test_what_is_no_redis() -> None:
         assert await commands.ask("ECHO", "b") == b"b"
 
 
+async def test_a_large_answer_holds_up_no_others() -> None:
+    server = Server()
+
+    async def trickle(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if command[-1] != b"large":
+            return await echo(command, writer)
+        writer.write(b"$8\r\n")
+        for _ in range(8):
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        writer.write(b"\r\n")
+
+    server.answer = trickle
+    async with talking(server, timeout=5.0) as commands:
+        large = asyncio.create_task(commands.ask("ECHO", "large"))
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            assert await asyncio.wait_for(commands.ask("ECHO", "small"), 0.2) == b"small"
+        assert not large.done()
+        assert await large == b"x" * 8
+
+
+async def test_what_cannot_be_sent() -> None:
+    """It is an error of who wants it, and nobody gets another's answer."""
+    server = Server()
+    async with talking(server) as commands:
+        asked = [commands.ask("ECHO", each) for each in ("a", object(), "b", "c")]
+        answers = await asyncio.gather(*asked, return_exceptions=True)  # type: ignore[arg-type]
+        assert [answers[0], *answers[2:]] == [b"a", b"b", b"c"]
+        assert isinstance(answers[1], TypeError)
+
+
+async def test_what_nobody_asked_for() -> None:
+    """Answers after it would be other commands', so that the connection is given up."""
+    server = Server()
+
+    async def twice(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        await echo(command, writer)
+        await echo(command, writer)
+
+    server.answer = twice
+    async with talking(server) as commands:
+        assert await commands.ask("ECHO", "a") == b"a"
+        server.answer = echo
+        await asyncio.sleep(0.05)
+        assert await commands.ask("ECHO", "b") == b"b"
+    assert server.connections == 2
+
+
+async def test_a_master_that_was_demoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentinels are asked again who the master is, on the next connection."""
+    monkeypatch.setattr(line, "SentinelConnectionPool", BlockingConnectionPool)
+    server = Server()
+
+    async def refuse(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-READONLY You can't write against a read only replica.\r\n")
+
+    async with talking(server) as commands:
+        assert await commands.ask("ECHO", "a") == b"a"
+        server.answer = refuse
+        with pytest.raises(RedisGone):
+            await commands.ask("SET", "b")
+        server.answer = echo
+        assert await commands.ask("ECHO", "c") == b"c"
+    assert server.connections == 2
+
+
+class StalledCluster(RedisCluster):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on = 0, asyncio.Event()
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        self.asked += 1
+        await self.goes_on.wait()
+
+    def __del__(self, *_: Any) -> None:
+        """There are no connections."""
+
+
+async def test_a_cluster_is_not_asked_what_nobody_waits_for() -> None:
+    cluster = StalledCluster()
+    commands = Commands(cluster, timeout=0.05, silence=1.0)
+    asked = await asyncio.gather(*(commands.ask("GET", "a") for _ in range(500)), return_exceptions=True)
+    assert {type(each) for each in asked} == {TimeoutError}
+    cluster.goes_on.set()
+    await asyncio.sleep(0.05)
+    assert cluster.asked == MOST_AT_A_TIME
+    await commands.aclose()
+
+
 async def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line, "MOST_WAITING", 3)
+    monkeypatch.setattr(line, "HELD_UP", 60)
     server = Server()
     server.answer = hang
     async with talking(server) as commands:
