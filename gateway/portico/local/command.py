@@ -5,10 +5,12 @@ Called by `portico.cli`; `make run` gets here through `portico.local.prepare`.
 
 import argparse
 import functools
+import os
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +22,7 @@ from portico.local.stack import Stack
 from portico.models_table import Entry, table
 
 DEMO_REPOSITORY = layout.ROOT / "model-repository"
+STDOUT = 1
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,9 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
 def interrupt(number: int, _frame: FrameType | None) -> None:
     """The first signal ends the serving; stopping takes seconds, and a second one must not cut it short."""
     for other in STOPPING:
-        signal.signal(other, lambda number, frame: print("Still stopping …", flush=True))
-    print(f"\nStopping ({signal.Signals(number).name}) …", flush=True)
+        signal.signal(other, lambda number, frame: say_at_once("Still stopping …\n"))
+    say_at_once(f"\nStopping ({signal.Signals(number).name}) …\n")
     raise KeyboardInterrupt
+
+
+def say_at_once(text: str) -> None:
+    """For handlers of signals: one may come while `print` writes, which fails if it is called again then."""
+    with suppress(OSError):
+        os.write(STDOUT, text.encode())
 
 
 def serve(stack: Stack, board: Board, with_demo: bool) -> None:

@@ -1,7 +1,14 @@
 """What `portico local` prints."""
 
+import io
+import signal
+import sys
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from portico.local import command
 from portico.local.addresses import USUAL, Addresses
 from portico.local.command import for_operators
 
@@ -14,3 +21,27 @@ def test_where_operators_look() -> None:
     assert cache == "Cache: .venv/gateway/bin/python -m portico cache stats"
     elsewhere = for_operators(replace(usual, operators=1))
     assert elsewhere.endswith(" -m portico cache stats --url http://127.0.0.1:1")
+
+
+class StoppedWhileItWrites(io.RawIOBase):
+    """Where standard output goes; Ctrl-C comes in the middle of a write."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, written: Any) -> int:
+        command.interrupt(signal.SIGINT, None)
+        return memoryview(written).nbytes
+
+
+def test_it_can_be_stopped_while_it_writes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A signal's handler runs inside of `print`, which cannot be called again then."""
+    before = {number: signal.getsignal(number) for number in command.STOPPING}
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(StoppedWhileItWrites())))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            print("Serving", flush=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "Stopping (SIGINT)" in capfd.readouterr().out
