@@ -86,7 +86,7 @@ class Flights(Generic[T]):
 
 
 async def _landing(task: "asyncio.Task[Any]", longest: float) -> None:
-    """Returns when the task has ended, or after `longest` seconds; `asyncio.wait` takes several times as long."""
+    """Returns when the task has ended, or after `longest` seconds, without what `asyncio.wait` does for many."""
     if task.done():
         return
     loop = task.get_loop()

@@ -76,7 +76,7 @@ class GatewaySettings(_Settings):
     own_cores: bool = Field(
         False,
         description="Whether nothing else runs on the gateway's cores, as by cpusets: its threads let each other "
-        "finish then (SCHED_BATCH), and it answers up to a third more. Beside other programs, answers take "
+        "finish then (SCHED_BATCH), and it answers up to a quarter more. Beside other programs, answers take "
         "milliseconds longer.",
     )
     model_server: str = Field("ml_model_server:8500", description="The one address of all model servers.")

@@ -50,7 +50,7 @@ class Commands:
 class _ByNode:
     """The commands to a cluster, each by itself: what goes to one node does not wait for another."""
 
-    def __init__(self, redis: "RedisCluster") -> None:
+    def __init__(self, redis: RedisCluster) -> None:
         self._redis = redis
         self._under_way: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(MOST_AT_A_TIME)
